@@ -1,0 +1,128 @@
+"""Headquarters in one process: broker, ingest, the shops' lines, pages and API.
+
+Everything that matters is in one SQLite file and a folder of keys, so it may be killed at any time; it comes back on the same
+ports and the shops send again what it had not acknowledged.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from cloud_bridge.hq import registry
+from cloud_bridge.hq.broker import OWN_NAME, BrokerFiles, EmbeddedBroker
+from cloud_bridge.hq.documents import Press
+from cloud_bridge.hq.feed import Feed
+from cloud_bridge.hq.ingest import BrokerAddress, Ingest
+from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
+from cloud_bridge.hq.sqlite import Store
+from cloud_bridge.hq.wan import Lines
+from cloud_bridge.hq.web import application
+from cloud_bridge.mqtt import TlsFiles
+from gateway.clock import SystemClock
+from provisioning.authority import Authority
+
+log = logging.getLogger(__name__)
+
+GRACE_S: Final = 1  # open event streams never end by themselves
+MOST_CONNECTIONS: Final = 500
+READY_POLL_S: Final = 0.02
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: signals belong to whoever started us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(options: HqOptions) -> None:
+    """Be headquarters until cancelled. `addresses.json` in the data folder says when it is ready, and where.
+
+    Raises:
+        ConfigError: The data folder cannot be used.
+    """
+    data = Path(options.data_dir)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (data / "addresses.json").unlink(missing_ok=True)  # of the start before: not ready yet
+    authority = Authority.open(data / "authority")
+    ports = Ports(options)
+    store = Store(data / "hq.db")
+    await store.open()
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        address = await _broker(options, ports, authority, data / "broker", stack)
+        await _serve(options, ports, authority, store, address)
+
+
+async def _broker(options: HqOptions, ports: Ports, authority: Authority, folder: Path, stack: contextlib.AsyncExitStack) -> BrokerAddress:
+    cert, key = authority.issue_own_client(folder, OWN_NAME)
+    ca = folder / "ca.crt"
+    ca.write_text(authority.ca_pem, encoding="ascii")
+    own = TlsFiles(str(ca), str(cert), str(key))
+    if options.external is not None:
+        outside = options.external
+        return BrokerAddress(outside.host, outside.port, outside.tls or own, outside.server_name)
+    server_cert, server_key = authority.issue_server(folder, ["localhost", LOOPBACK, *options.names])
+    broker = EmbeddedBroker(options.broker_host, ports.broker, BrokerFiles(str(ca), str(server_cert), str(server_key)))
+    await broker.start()
+    stack.push_async_callback(broker.stop)
+    return BrokerAddress(LOOPBACK, ports.broker, own, "localhost")
+
+
+async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress) -> None:
+    clock, feed, press = SystemClock(), Feed(), Press(authority)
+    ingest = Ingest(store, press, authority.root, clock, feed, address)
+    lines = Lines(LOOPBACK, (address.host, address.port), ports.relay)
+    office = Office(store, authority, press, ingest, feed, lines, clock, options.camera_control)
+    for row in await store.read(registry.boxes):
+        await lines.open(row.store)
+    token = admin_token(Path(options.data_dir))
+    server = _Server(_uvicorn_config(application(office, token, options), options, ports))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ingest.run())
+            tasks.create_task(_serve_http(server, feed))
+            tasks.create_task(_say_where(options, ports, office, server, token, address))
+    finally:
+        await lines.close()
+
+
+async def _serve_http(server: _Server, feed: Feed) -> None:
+    try:
+        await server.serve()
+    except asyncio.CancelledError:
+        feed.close()
+        await server.shutdown()
+        raise
+
+
+async def _say_where(options: HqOptions, ports: Ports, office: Office, server: _Server, token: str, address: BrokerAddress) -> None:
+    """Write `addresses.json` when everything listens, and again when a shop was added."""
+    while not (server.started and office.ingest.connected):  # noqa: ASYNC110 - uvicorn has but a flag
+        await asyncio.sleep(READY_POLL_S)
+    http = f"http://{options.http_host}:{ports.http}"
+    written: dict[str, int] | None = None
+    while True:
+        if written != office.lines.ports():
+            written = office.lines.ports()
+            said = Addresses(
+                http=http, login=f"{http}/login?token={token}", admin_token=token, broker_host=address.host, broker_port=address.port,
+                relays=written,
+            )  # fmt: skip
+            await asyncio.to_thread(write_addresses, Path(options.data_dir), said)
+        await asyncio.sleep(0.2)
+
+
+def _uvicorn_config(app: ASGIApp, options: HqOptions, ports: Ports) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, host=options.http_host, port=ports.http, log_config=None, access_log=False, server_header=False, lifespan="off",
+        timeout_graceful_shutdown=GRACE_S, limit_concurrency=MOST_CONNECTIONS, ws="none", h11_max_incomplete_event_size=16_384,
+    )  # fmt: skip

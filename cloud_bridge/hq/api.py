@@ -1,0 +1,292 @@
+"""Headquarters' HTTP API. Bodies and answers are JSON; what `/openapi.json` says is what is checked.
+
+A refusal of a voucher is an answer (200, `decision` "refused"); asking for what does not exist is an HTTP error with `detail`.
+"""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Any, Final
+
+import msgspec
+import segno
+from fastapi import APIRouter, Query
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from cloud_bridge.hq import reports
+from cloud_bridge.hq.documents import VoucherAsk
+from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.registry import BoxRow, RefusedAsk
+from cloud_bridge.hq.reports import OrderRow, VoucherRow
+from cloud_bridge.hq.sqlite import StoredRow
+from cloud_bridge.hq.wan import Line
+from provisioning.authority import EnrolAsk
+
+QUIET_S: Final = 5.0  # a watcher hears the state at least this often
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewBox(_Body):
+    """A shop and the box that will stand in it."""
+
+    store: Level
+    gateway: Level
+    number: Annotated[int, Field(ge=1, le=2**32 - 1)]
+    tenant: Level = "demo"
+    name_zh: str = Field("", max_length=80)
+    name_en: str = Field("", max_length=80)
+    timezone: str = Field("Asia/Taipei", max_length=60)
+    again: bool = Field(False, description="A new secret although the box has enrolled: its disk was lost.")
+
+
+class Enrol(_Body):
+    """A box hands over its public keys and its single-use secret."""
+
+    secret: str = Field(max_length=64)
+    gateway: Level
+    csr: str = Field(max_length=4096)
+    public: str = Field(max_length=64)
+
+
+class NewVoucher(_Body):
+    """A voucher bound to one shop."""
+
+    store: Level
+    title_zh: Words
+    title_en: str = Field("", max_length=80)
+    valid_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    campaign: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
+    uses: Annotated[int, Field(ge=1, le=255)] = 1
+    value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+
+class NewOrder(_Body):
+    """An order to be collected in a shop. The name is masked before it is stored."""
+
+    store: Level
+    customer: Words
+    lines: Annotated[list[Words], Field(min_length=1, max_length=20)]
+    parcels: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class NewStaff(_Body):
+    """Somebody who starts to work in a shop."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=40)]
+    roles: list[str] = ["clerk"]
+
+
+class Wan(_Body):
+    """State of a shop's line: up, or cut, or, with `silent`, open while nothing comes through."""
+
+    up: bool
+    silent: bool = False
+
+
+def routes(office: Office) -> APIRouter:
+    """Every route of the API."""
+    router = APIRouter()
+    for part in (_box_routes, _voucher_routes, _order_routes, _look_routes):
+        router.include_router(part(office))
+    return router
+
+
+def _box_routes(office: Office) -> APIRouter:
+    router = APIRouter(prefix="/api", tags=["boxes"])
+
+    @router.post("/boxes", status_code=201, summary="Register a shop's box; secret and PIN are shown this once")
+    async def expect_box(body: NewBox) -> dict[str, Any]:
+        row = BoxRow(body.gateway, body.tenant, "0", body.store, body.number, body.name_zh, body.name_en, body.timezone, None)
+        expected = await office.expect_box(row, body.again)
+        staff = expected.staff
+        return {
+            "secret": expected.secret, "store": body.store, "gateway": body.gateway, "relay_port": expected.relay_port,
+            "staff": {"staff_ref": staff.staff_ref, "name": staff.name, "pin": staff.pin} if staff else None,
+        }  # fmt: skip
+
+    @router.post("/enrol", summary="A box enrols with its single-use secret")
+    async def enrol(body: Enrol) -> dict[str, Any]:
+        reply = await office.enrol(EnrolAsk(secret=body.secret, gateway=body.gateway, csr=body.csr, public=body.public))
+        return _builtins(reply)
+
+    @router.post("/stores/{store}/staff", status_code=201, summary="Add somebody to a shop; the PIN is shown this once")
+    async def hire(store: str, body: NewStaff) -> dict[str, Any]:
+        staff = await office.hire(store, body.name, body.roles)
+        return {"staff_ref": staff.staff_ref, "name": staff.name, "pin": staff.pin, "roles": staff.roles}
+
+    @router.post("/stores/{store}/wan", summary="Cut or mend a shop's line")
+    async def wan(store: str, body: Wan) -> dict[str, Any]:
+        line = Line.SILENT if body.silent else Line.UP if body.up else Line.DOWN
+        return {"store": store, "line": office.put_line(store, line).value}
+
+    return router
+
+
+def _voucher_routes(office: Office) -> APIRouter:
+    router = APIRouter(prefix="/api/vouchers", tags=["vouchers"])
+
+    @router.post("", status_code=201, summary="Issue a voucher bound to one shop")
+    async def issue(body: NewVoucher) -> dict[str, Any]:
+        fields = body.model_dump()
+        shown = await office.issue_voucher(VoucherAsk(**fields | {"title_en": body.title_en or body.title_zh}))
+        return describe_voucher(shown, office.now_us())
+
+    @router.get("", summary="The newest vouchers")
+    async def listed(store: Annotated[str | None, Query()] = None) -> list[dict[str, Any]]:
+        found = await office.store.read(partial(reports.vouchers, store=store))
+        return [describe_voucher(shown, office.now_us()) for shown in found]
+
+    @router.get("/{voucher_id}", summary="A voucher, its state and its story")
+    async def one(voucher_id: str) -> dict[str, Any]:
+        shown = await office.voucher(voucher_id)
+        story = await office.store.read(partial(reports.voucher_story, shown=shown))
+        return describe_voucher(shown, office.now_us()) | {"story": story}
+
+    @router.get("/{voucher_id}/qr.{form}", summary="Its QR code, as svg or png")
+    async def qr(voucher_id: str, form: str) -> Response:
+        return draw((await office.voucher(voucher_id)).token, form)
+
+    @router.post("/{voucher_id}/online-use", summary="Try to use it online: refused, it is for its shop only")
+    async def online(voucher_id: str) -> dict[str, Any]:
+        return _builtins(await office.use_online(voucher_id))
+
+    @router.post("/{voucher_id}/revoke", summary="Cancel it")
+    async def revoke(voucher_id: str) -> dict[str, Any]:
+        return describe_voucher(await office.revoke_voucher(voucher_id), office.now_us())
+
+    @router.post("/{voucher_id}/show", summary="Hold it before the shop's virtual camera")
+    async def show(voucher_id: str) -> dict[str, Any]:
+        await office.show_camera((await office.voucher(voucher_id)).token)
+        return {"shown": True}
+
+    return router
+
+
+def _order_routes(office: Office) -> APIRouter:
+    router = APIRouter(prefix="/api/orders", tags=["orders"])
+
+    @router.post("", status_code=201, summary="Take an order to be collected in a shop")
+    async def place(body: NewOrder) -> dict[str, Any]:
+        return describe_order(await office.place_order(body.store, body.customer, body.lines, body.parcels))
+
+    @router.get("", summary="The newest orders")
+    async def listed(store: Annotated[str | None, Query()] = None) -> list[dict[str, Any]]:
+        return [describe_order(shown) for shown in await office.store.read(partial(reports.orders, store=store))]
+
+    @router.get("/{order_id}", summary="An order, its state and its story")
+    async def one(order_id: str) -> dict[str, Any]:
+        shown = await office.order(order_id)
+        return describe_order(shown) | {"story": await office.store.read(partial(reports.order_story, shown=shown))}
+
+    @router.get("/{order_id}/qr.{form}", summary="Its pickup QR code, as svg or png")
+    async def qr(order_id: str, form: str) -> Response:
+        return draw((await office.order(order_id)).token, form)
+
+    @router.post("/{order_id}/cancel", summary="Cancel it")
+    async def cancel(order_id: str) -> dict[str, Any]:
+        return describe_order(await office.cancel_order(order_id))
+
+    @router.post("/{order_id}/show", summary="Hold its code before the shop's virtual camera")
+    async def show(order_id: str) -> dict[str, Any]:
+        await office.show_camera((await office.order(order_id)).token)
+        return {"shown": True}
+
+    return router
+
+
+def _look_routes(office: Office) -> APIRouter:
+    router = APIRouter(tags=["looking"])
+
+    @router.get("/healthz", summary="Whether headquarters takes rows now")
+    async def healthz() -> Response:
+        fine = office.ingest.connected
+        return Response(json.dumps({"ok": fine, "broker": fine}), 200 if fine else 503, media_type="application/json")
+
+    @router.get("/api/stores", summary="Every shop: its line, how far behind, what it counts")
+    async def stores() -> list[dict[str, Any]]:
+        return await office.shops()
+
+    @router.get("/api/stores/{store}/counts", summary="What headquarters has stored of a shop, on a local day and in all")
+    async def store_counts(store: str, day: Annotated[Day | None, Query()] = None) -> dict[str, Any]:
+        return await office.shop_counts(store, day)
+
+    @router.get("/api/books", summary="Produced against received, lane by lane")
+    async def books() -> dict[str, Any]:
+        entries = await office.store.read(reports.books)
+        sums = {key: sum(entry[key] for entry in entries) for key in ("produced", "received", "declared", "unexplained", "quarantined")}
+        return sums | {"rejected": dict(office.ingest.rejected), "entries": entries}
+
+    @router.get("/api/feed", summary="Server-sent events: `row` for each new row, `state` for the shops")
+    async def feed() -> StreamingResponse:
+        return StreamingResponse(follow(office), media_type="text/event-stream")
+
+    return router
+
+
+async def follow(office: Office) -> AsyncIterator[str]:
+    """The feed as text: the state first and after each change, rows as they come."""
+    watcher = office.feed.watch()
+    if watcher is None:
+        yield sse("full", {"detail": "too many watchers"})
+        return
+    try:
+        yield sse("state", {"stores": await office.shops()})
+        while (change := await watcher.next(QUIET_S)) is not None:
+            for row in change.rows:
+                yield sse("row", describe_row(row))
+            yield sse("state", {"stores": await office.shops()})
+            await asyncio.sleep(0.05)  # a flood of rows makes at most twenty pictures a second
+    finally:
+        office.feed.leave(watcher)
+
+
+def sse(event: str, value: Any) -> str:
+    """One server-sent event."""
+    return f"event: {event}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def describe_row(row: StoredRow) -> dict[str, Any]:
+    """A row as its CloudEvents-like JSON."""
+    return {
+        "id": row.id, "gateway": row.gateway, "epoch": row.epoch, "lane": row.lane, "seq": row.seq, "record_us": row.record_us,
+        "received_us": row.received_us, "type": row.type, "event": json.loads(row.event),
+    }  # fmt: skip
+
+
+def describe_voucher(shown: VoucherRow, now_us: int) -> dict[str, Any]:
+    """A voucher with its state."""
+    return _builtins(shown) | {"state": shown.state(now_us), "qr": f"/api/vouchers/{shown.voucher_id}/qr.svg"}
+
+
+def describe_order(shown: OrderRow) -> dict[str, Any]:
+    """An order with its state."""
+    return _builtins(shown) | {"qr": f"/api/orders/{shown.order_id}/qr.svg"}
+
+
+def draw(text: str, form: str) -> Response:
+    """A QR code at level M, which a phone shows and any camera reads.
+
+    Raises:
+        RefusedAsk: Neither svg nor png.
+    """
+    code, out = segno.make(text, error="m", micro=False, boost_error=False), io.BytesIO()
+    if form == "svg":
+        code.save(out, kind="svg", scale=8, border=4, light="#fff", svgclass=None, lineclass=None, omitsize=True)
+        return Response(out.getvalue(), media_type="image/svg+xml")
+    if form == "png":
+        code.save(out, kind="png", scale=10, border=4)
+        return Response(out.getvalue(), media_type="image/png")
+    raise RefusedAsk(404, "a QR code comes as svg or png")
+
+
+def _builtins(value: Any) -> dict[str, Any]:
+    return dict(msgspec.to_builtins(value))

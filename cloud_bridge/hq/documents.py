@@ -1,0 +1,235 @@
+"""What shops are told: vouchers, orders, staff and keys, as signed, versioned documents, and the manifest that names them.
+
+A change and the document that carries it are one transaction: a voucher whose document was not sealed does not exist. Each
+document is whole and for one box, so its version and hash say all; what has expired long ago is left out.
+"""
+
+import secrets
+import unicodedata
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from cloud_bridge.envelope import CHUNK_B, Chunk, Want
+from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
+from cloud_bridge.hq.sqlite import Connection
+from gateway.codes import short_code
+from gateway.signed import (
+    DOCUMENT_NAMES,
+    DOCUMENT_TAG,
+    MANIFEST_TAG,
+    Document,
+    DocumentRef,
+    Manifest,
+    Order,
+    Staff,
+    TokenKey,
+    Voucher,
+    digest,
+    public_hex,
+    seal,
+)
+from gateway.token import Claims, TokenKind, VoucherClass, sign, voucher_ref
+from provisioning.authority import Authority
+
+ISSUER: Final = 1
+DAY_S: Final = 86_400
+KEPT_DAYS: Final = 30  # a shop can still say "expired" rather than "unknown" for a while
+ORDER_DAYS: Final = 14
+START_SLACK_S: Final = 600  # a shop's clock may be a little behind ours; its voucher should work at once
+MOST_LIVE: Final = 20_000  # vouchers or orders in one document: some 4 MB unpacked, well below the seal's limit
+
+
+class VoucherAsk(Struct, frozen=True, kw_only=True):
+    """A voucher to issue."""
+
+    store: str
+    title_zh: str
+    title_en: str
+    valid_days: int = 30
+    campaign: int = 1
+    uses: int = 1
+    value_minor: int = 0
+
+
+class Issued(Struct, frozen=True):
+    """What was issued: the identifier, its token's text and the form people type."""
+
+    identifier: str
+    token: str
+    short_code: str
+    box: BoxRow
+    number: str = ""  # of an order
+
+
+class Press:
+    """Makes codes and documents, signed with headquarters' keys. Every method runs inside the caller's transaction."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    def issue_voucher(self, db: Connection, ask: VoucherAsk, now_us: int) -> Issued:
+        """Issue a voucher bound to one shop.
+
+        Raises:
+            RefusedAsk: No such shop, or too much for its document.
+        """
+        row = box_of_store(db, ask.store)
+        now_s = now_us // 1_000_000
+        identifier = secrets.randbits(60)
+        claims = Claims(
+            kind=TokenKind.VOUCHER, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, campaign=ask.campaign,
+            store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
+            voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor,
+        )  # fmt: skip
+        issued = Issued(voucher_ref(identifier), self._sign(claims), short_code(identifier), row)
+        db.execute(
+            "INSERT INTO vouchers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+            (
+                issued.identifier, row.gateway, ask.campaign, ask.title_zh, ask.title_en, claims.not_before_s, claims.not_after_s,
+                ask.uses, ask.value_minor, issued.token, issued.short_code, now_us,
+            ),
+        )  # fmt: skip
+        self.seal(db, row, "vouchers", now_us)
+        return issued
+
+    def place_order(self, db: Connection, store: str, customer: str, lines: list[str], parcels: int, now_us: int) -> Issued:
+        """Take an order to be collected in a shop. The customer's full name is masked here and stored nowhere.
+
+        Raises:
+            RefusedAsk: No such shop, or too much for its document.
+        """
+        row = box_of_store(db, store)
+        identifier = secrets.randbits(60)
+        not_after_s = now_us // 1_000_000 + ORDER_DAYS * DAY_S
+        claims = Claims(
+            kind=TokenKind.PICKUP, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, store=row.number,
+            not_before_s=now_us // 1_000_000 - START_SLACK_S, not_after_s=not_after_s,
+        )  # fmt: skip
+        count = db.execute("SELECT count(*) FROM orders WHERE gateway = ?", (row.gateway,)).fetchone()[0]
+        issued = Issued(voucher_ref(identifier), self._sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
+        db.execute(
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
+            (
+                issued.identifier, row.gateway, issued.number, masked(customer), parcels, msgspec.json.encode(lines).decode("utf-8"),
+                issued.token, issued.short_code, not_after_s, now_us,
+            ),
+        )  # fmt: skip
+        self.seal(db, row, "orders", now_us)
+        return issued
+
+    def revoke_voucher(self, db: Connection, voucher_id: str, now_us: int) -> BoxRow:
+        """Cancel a voucher; the shop refuses it from the next document on.
+
+        Raises:
+            RefusedAsk: There is no such voucher.
+        """
+        return self._strike(db, "UPDATE vouchers SET revoked = 1 WHERE voucher_id = ? RETURNING gateway", voucher_id, "vouchers", now_us)
+
+    def cancel_order(self, db: Connection, order_id: str, now_us: int) -> BoxRow:
+        """Cancel an order; the shop refuses to hand it over from the next document on.
+
+        Raises:
+            RefusedAsk: There is no such order.
+        """
+        return self._strike(db, "UPDATE orders SET cancelled = 1 WHERE order_id = ? RETURNING gateway", order_id, "orders", now_us)
+
+    def seal_all(self, db: Connection, row: BoxRow, now_us: int) -> None:
+        """Make every document of a box anew."""
+        for name in DOCUMENT_NAMES:
+            self.seal(db, row, name, now_us)
+
+    def seal(self, db: Connection, row: BoxRow, name: str, now_us: int) -> None:
+        """Make the next version of a document."""
+        found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (row.gateway, name)).fetchone()
+        version = (found[0] if found else 0) + 1
+        blank = Document(row.gateway, name, version, now_us)
+        filled = msgspec.structs.replace(blank, **{name: self._content(db, row, name, now_us)})
+        sealed = seal(DOCUMENT_TAG, filled, self._authority.root)
+        db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (row.gateway, name, version, sealed))
+
+    def manifest(self, db: Connection, row: BoxRow, now_us: int) -> bytes:
+        """The sealed manifest of a box."""
+        found = db.execute("SELECT name, version, sealed FROM documents WHERE gateway = ? ORDER BY name", (row.gateway,)).fetchall()
+        refs = [DocumentRef(name, version, digest(sealed), len(sealed)) for name, version, sealed in found]
+        return seal(MANIFEST_TAG, Manifest(row.gateway, refs, now_us), self._authority.root)
+
+    def _sign(self, claims: Claims) -> str:
+        return sign(claims, self._authority.token_keys[claims.key_id])
+
+    def _strike(self, db: Connection, statement: str, identifier: str, document: str, now_us: int) -> BoxRow:
+        found = db.execute(statement, (identifier,)).fetchone()
+        if found is None:
+            raise RefusedAsk(404, f"there is no {identifier}")
+        row = box_of_store(db, db.execute("SELECT store FROM boxes WHERE gateway = ?", found).fetchone()[0])
+        self.seal(db, row, document, now_us)
+        return row
+
+    def _content(self, db: Connection, row: BoxRow, name: str, now_us: int) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff]:
+        oldest_s = now_us // 1_000_000 - KEPT_DAYS * DAY_S
+        if name == "keys":
+            keys = self._authority.token_keys.items()
+            return [TokenKey(key_id, ISSUER, public_hex(key.public_key()), "總部", "Headquarters") for key_id, key in sorted(keys)]
+        if name == "vouchers":
+            return _vouchers(db, row.gateway, oldest_s)
+        return _orders(db, row.gateway, oldest_s) if name == "orders" else _staff(db, row.gateway)
+
+
+def chunk_of(db: Connection, gateway: str, want: Want) -> Chunk | None:
+    """The wanted piece, if that version of the document is the box's own; None otherwise."""
+    found = db.execute(
+        "SELECT sealed FROM documents WHERE gateway = ? AND name = ? AND version = ?", (gateway, want.name, want.version)
+    ).fetchone()
+    if found is None or not 0 <= want.offset < len(found[0]):
+        return None
+    sealed = found[0]
+    return Chunk(want.name, want.version, want.offset, len(sealed), sealed[want.offset : want.offset + CHUNK_B])
+
+
+def masked(name: str) -> str:
+    """A name nobody can be called by, yet its owner knows: 陳小明 becomes 陳○明, 王明 王○, Ann Lee A○○ L○○.
+
+    Of a name written without spaces in Chinese characters the first and, from three on, the last stay.
+    """
+    words = unicodedata.normalize("NFC", name).split()
+    if len(words) == 1 and not words[0].isascii():
+        word = words[0]
+        return word[0] + "○" * (len(word) - 2) + word[-1] if len(word) > 2 else word[0] + "○"
+    return " ".join(word[0] + "○" * max(1, len(word) - 1) for word in words)
+
+
+def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
+    found = db.execute(
+        "SELECT voucher_id, campaign, title_zh, title_en, not_before_s, not_after_s, uses, value_minor, revoked FROM vouchers"
+        " WHERE gateway = ? AND not_after_s >= ? ORDER BY issued_us LIMIT ?",
+        (gateway, oldest_s, MOST_LIVE + 1),
+    ).fetchall()
+    _refuse_overflow(len(found))
+    return [
+        Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked))
+        for ref, campaign, zh, en, start_s, end_s, uses, value_minor, revoked in found
+    ]
+
+
+def _orders(db: Connection, gateway: str, oldest_s: int) -> list[Order]:
+    found = db.execute(
+        "SELECT order_id, number, customer, parcels, lines, cancelled FROM orders WHERE gateway = ? AND not_after_s >= ?"
+        " ORDER BY placed_us LIMIT ?",
+        (gateway, oldest_s, MOST_LIVE + 1),
+    ).fetchall()
+    _refuse_overflow(len(found))
+    return [
+        Order(order_id, number, customer, parcels, msgspec.json.decode(lines, type=list[str]), bool(cancelled))
+        for order_id, number, customer, parcels, lines, cancelled in found
+    ]
+
+
+def _staff(db: Connection, gateway: str) -> list[Staff]:
+    found = db.execute("SELECT staff_ref, name, pin_hash, roles FROM staff WHERE gateway = ? ORDER BY staff_ref", (gateway,))
+    return [Staff(ref, name, pin_hash, msgspec.json.decode(roles, type=list[str])) for ref, name, pin_hash, roles in found]
+
+
+def _refuse_overflow(count: int) -> None:
+    if count > MOST_LIVE:
+        raise RefusedAsk(409, f"a shop holds at most {MOST_LIVE} live vouchers or orders", "Wait for old ones to run out")

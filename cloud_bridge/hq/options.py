@@ -1,0 +1,124 @@
+"""How headquarters is started, and where it can be found afterwards.
+
+Ports that were left to chance are chosen once and written to `ports.json`, so that shops find headquarters again after it
+was killed. `addresses.json` appears when everything listens, whole or not at all.
+"""
+
+import secrets
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from cloud_bridge.hq.broker import free_port
+from cloud_bridge.mqtt import TlsFiles
+from gateway.errors import ConfigError
+from provisioning.authority import write_private
+
+LOOPBACK = "127.0.0.1"
+
+
+class ExternalBroker(Struct, frozen=True, kw_only=True):
+    """A broker that runs elsewhere, such as mosquitto with `mosquitto_conf`'s configuration."""
+
+    host: str
+    port: int
+    server_name: str = ""
+    tls: TlsFiles | None = None  # None: headquarters' own authority issues a client certificate
+
+
+class HqOptions(Struct, frozen=True, kw_only=True):
+    """How to start headquarters. Port 0: a free one, the same again at the next start."""
+
+    data_dir: str
+    http_host: str = LOOPBACK
+    http_port: int = 0
+    broker_host: str = LOOPBACK
+    broker_port: int = 0
+    relay_ports: dict[str, int] = field(default_factory=dict)  # shop to port
+    camera_control: str | None = None  # socket of a virtual camera that can be shown codes
+    external: ExternalBroker | None = None  # None: a broker in this process
+    names: tuple[str, ...] = ()  # other host names the pages may be asked for by, and the broker's certificate bears
+
+
+class Addresses(Struct, frozen=True, kw_only=True):
+    """`addresses.json`: where headquarters listens."""
+
+    http: str
+    login: str
+    admin_token: str
+    broker_host: str
+    broker_port: int
+    relays: dict[str, int]
+
+
+class _Ports(Struct):
+    http: int = 0
+    broker: int = 0
+    relays: dict[str, int] = field(default_factory=dict)
+
+
+class Ports:
+    """Which ports to take."""
+
+    def __init__(self, options: HqOptions) -> None:
+        self._options = options
+        self._path = Path(options.data_dir) / "ports.json"
+        self._kept = self._read()
+        self._kept.http = options.http_port or self._kept.http or free_port()
+        self._kept.broker = options.broker_port or self._kept.broker or free_port()
+        self._write()
+
+    @property
+    def http(self) -> int:
+        """Of pages and API."""
+        return self._kept.http
+
+    @property
+    def broker(self) -> int:
+        """Of the embedded broker."""
+        return self._kept.broker
+
+    def relay(self, store: str) -> int:
+        """Of a shop's relay."""
+        port = self._options.relay_ports.get(store) or self._kept.relays.get(store) or free_port()
+        if self._kept.relays.get(store) != port:
+            self._kept.relays[store] = port
+            self._write()
+        return port
+
+    def _read(self) -> _Ports:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Ports)
+        except FileNotFoundError:
+            return _Ports()
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigError(f"cannot read {self._path}: {error}", "Remove it: new ports will be chosen") from error
+
+    def _write(self) -> None:
+        write_private(self._path, msgspec.json.encode(self._kept))
+
+
+def admin_token(data_dir: Path) -> str:
+    """The token that opens headquarters' pages; made on the first start."""
+    path = data_dir / "admin.token"
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(24).encode("ascii"))
+    return path.read_text(encoding="ascii").strip()
+
+
+def write_addresses(data_dir: Path, addresses: Addresses) -> None:
+    """Say where headquarters listens."""
+    write_private(data_dir / "addresses.json", msgspec.json.format(msgspec.json.encode(addresses), indent=2))
+
+
+def read_addresses(data_dir: Path) -> Addresses:
+    """Where headquarters listens.
+
+    Raises:
+        ConfigError: It has never been ready with that folder.
+    """
+    try:
+        return msgspec.json.decode((data_dir / "addresses.json").read_bytes(), type=Addresses)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"headquarters has not started with {data_dir}", "Start it first") from error

@@ -1,0 +1,79 @@
+"""Which shops can be heard now, and what they last said about themselves.
+
+Kept in memory, since a beat is worth nothing a few seconds later; written down now and then so that a restarted headquarters
+can still say when it last heard of a shop.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from cloud_bridge.hq.sqlite import Connection, note_produced
+from gateway.signed import Beat
+
+SILENT_S: Final = 4.0  # a bridge beats every second; after this much silence its line counts as down
+
+
+class Heard(Struct, frozen=True):
+    """The last that was heard of a box."""
+
+    heard_us: int
+    waiting: int  # committed rows at the shop which headquarters had not acknowledged, as the box said
+    epoch: str
+    last: dict[int, int]  # lane to last seq of that epoch
+
+
+class Presence:
+    """The last beat of each box."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, Heard] = {}
+        self._unwritten: set[str] = set()
+
+    def hear(self, beat: Beat, now_us: int) -> bool:
+        """Take a beat; whether it is news that this box can be heard."""
+        was_up = self.is_up(beat.gateway, now_us)
+        self._heard[beat.gateway] = Heard(now_us, beat.waiting, beat.epoch, beat.last)
+        self._unwritten.add(beat.gateway)
+        return not was_up
+
+    def heard(self, gateway: str) -> Heard | None:
+        """The last that was heard; None if nothing ever was."""
+        return self._heard.get(gateway)
+
+    def is_up(self, gateway: str, now_us: int) -> bool:
+        """Whether the box's line is up, end to end."""
+        heard = self._heard.get(gateway)
+        return heard is not None and now_us - heard.heard_us < SILENT_S * 1e6
+
+    def up_now(self, now_us: int) -> frozenset[str]:
+        """Boxes whose line is up."""
+        return frozenset(gateway for gateway in self._heard if self.is_up(gateway, now_us))
+
+    def take_unwritten(self) -> dict[str, Heard]:
+        """What has changed since the last call."""
+        changed = {gateway: self._heard[gateway] for gateway in self._unwritten}
+        self._unwritten.clear()
+        return changed
+
+    def remember(self, heard: dict[str, Heard]) -> None:
+        """Take what was written before a restart."""
+        self._heard = heard | self._heard
+
+
+def write_heard(db: Connection, heard: dict[str, Heard]) -> None:
+    """Write down what was heard."""
+    for gateway, last in heard.items():
+        note_produced(db, gateway, last.epoch, last.last)
+        lanes = msgspec.json.encode(last.last).decode("ascii")
+        db.execute("INSERT OR REPLACE INTO beats VALUES (?, ?, ?, ?, ?)", (gateway, last.heard_us, last.waiting, last.epoch, lanes))
+
+
+def read_heard(db: Connection) -> dict[str, Heard]:
+    """What was written down."""
+    found = db.execute("SELECT gateway, heard_us, waiting, epoch, last FROM beats")
+    return {
+        gateway: Heard(heard_us, waiting, epoch, msgspec.json.decode(last, type=dict[int, int]))
+        for gateway, heard_us, waiting, epoch, last in found
+    }

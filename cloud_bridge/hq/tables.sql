@@ -1,0 +1,174 @@
+-- Headquarters' tables. Times are microseconds since 1970 UTC, days are local to the shop.
+
+CREATE TABLE IF NOT EXISTS boxes (
+    gateway TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    shard TEXT NOT NULL,
+    store TEXT NOT NULL UNIQUE,          -- one box a shop; a swap is a later story
+    number INTEGER NOT NULL UNIQUE,      -- the shop's number in signed codes
+    name_zh TEXT NOT NULL,
+    name_en TEXT NOT NULL,
+    timezone TEXT NOT NULL,
+    secret_sha256 TEXT,                  -- of the single-use enrolment secret; NULL once used
+    public TEXT,                         -- signs its batches; NULL until enrolled
+    created_us INTEGER NOT NULL,
+    enrolled_us INTEGER
+);
+
+CREATE TABLE IF NOT EXISTS epochs (
+    gateway TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    parent TEXT,
+    parent_heads TEXT NOT NULL,          -- JSON: lane to [last seq, chain head]
+    first_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS marks (
+    gateway TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    mark INTEGER NOT NULL,               -- every row up to here is in `rows` or `quarantine`
+    head TEXT NOT NULL,                  -- chain head of the row `mark`
+    produced INTEGER NOT NULL,           -- highest seq the box ever said it has
+    PRIMARY KEY (gateway, epoch, lane)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS rows (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival
+    gateway TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    record_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    event TEXT NOT NULL,
+    UNIQUE (gateway, epoch, lane, seq)
+);
+
+CREATE TABLE IF NOT EXISTS quarantine (
+    gateway TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    record_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    event BLOB NOT NULL,
+    PRIMARY KEY (gateway, epoch, lane, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS counts (
+    gateway TEXT NOT NULL,
+    day TEXT NOT NULL,
+    type TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (gateway, day, type)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS beats (
+    gateway TEXT PRIMARY KEY,
+    heard_us INTEGER NOT NULL,
+    waiting INTEGER NOT NULL,
+    epoch TEXT NOT NULL,
+    last TEXT NOT NULL                   -- JSON: lane to last seq
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS uses (        -- redemptions, refusals and online attempts of known identifiers
+    id INTEGER PRIMARY KEY,
+    voucher_id TEXT,
+    gateway TEXT,                        -- NULL: tried online
+    kind TEXT NOT NULL,                  -- 'redeemed', 'refused' or 'online_refused'
+    reason TEXT NOT NULL,
+    station TEXT NOT NULL,
+    staff TEXT,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS uses_voucher ON uses (voucher_id);
+
+CREATE TABLE IF NOT EXISTS visits (
+    gateway TEXT NOT NULL,
+    visit_id TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    subject_kind TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    started_us INTEGER,
+    ended_us INTEGER,
+    dwell_s REAL,
+    PRIMARY KEY (gateway, visit_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS visits_open ON visits (gateway) WHERE ended_us IS NULL;
+
+CREATE TABLE IF NOT EXISTS occupancy (
+    gateway TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    estimate REAL,
+    low REAL NOT NULL,
+    high REAL NOT NULL,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, zone)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS order_events (
+    id INTEGER PRIMARY KEY,
+    order_id TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    state TEXT NOT NULL,                 -- 'paid', 'staging', 'staged', 'collecting' or 'collected'
+    intent_id TEXT,                      -- the intended opening this came from
+    bank TEXT NOT NULL,
+    compartment INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS order_events_order ON order_events (order_id);
+CREATE INDEX IF NOT EXISTS order_events_intent ON order_events (intent_id);
+
+CREATE TABLE IF NOT EXISTS vouchers (
+    voucher_id TEXT PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    campaign INTEGER NOT NULL,
+    title_zh TEXT NOT NULL,
+    title_en TEXT NOT NULL,
+    not_before_s INTEGER NOT NULL,
+    not_after_s INTEGER NOT NULL,
+    uses INTEGER NOT NULL,
+    value_minor INTEGER NOT NULL,
+    revoked INTEGER NOT NULL DEFAULT 0,
+    token TEXT NOT NULL,
+    short_code TEXT NOT NULL,
+    issued_us INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS vouchers_box ON vouchers (gateway, issued_us);
+
+CREATE TABLE IF NOT EXISTS orders (
+    order_id TEXT PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    number TEXT NOT NULL,
+    customer TEXT NOT NULL,              -- masked; the full name is never here
+    parcels INTEGER NOT NULL,
+    lines TEXT NOT NULL,                 -- JSON
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    token TEXT NOT NULL,
+    short_code TEXT NOT NULL,
+    not_after_s INTEGER NOT NULL,
+    placed_us INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS orders_box ON orders (gateway, placed_us);
+
+CREATE TABLE IF NOT EXISTS staff (
+    staff_ref TEXT PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    name TEXT NOT NULL,
+    pin_hash TEXT NOT NULL,
+    roles TEXT NOT NULL                  -- JSON
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS documents (
+    gateway TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    PRIMARY KEY (gateway, name)
+);

@@ -1,0 +1,60 @@
+"""The catalog: what HQ told this store, verified here and nowhere else.
+
+A document is believed when HQ's key signed it, it is for this box, and it is newer than the one in force. The bridge that
+brought it is not trusted with any of that. Applying is one assignment in memory after one transaction on disk (core's).
+"""
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from gateway.errors import MalformedFrame
+from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, Document, Order, Staff, TokenKey, Voucher, digest, token_keys, unseal
+
+
+class Catalog:
+    """The documents in force.
+
+    Args:
+        gateway: This box; documents for another are refused.
+        hq: HQ's public keys, from enrolment.
+    """
+
+    def __init__(self, gateway: str, hq: list[Ed25519PublicKey]) -> None:
+        self._gateway = gateway
+        self._hq = hq
+        self.versions: dict[str, int] = {}
+        self.keys: dict[int, Ed25519PublicKey] = {}
+        self.issuers: dict[int, TokenKey] = {}
+        self.vouchers: dict[str, Voucher] = {}
+        self.orders: dict[str, Order] = {}
+        self.staff: dict[str, Staff] = {}
+
+    def verify(self, sealed: bytes, sha256: str) -> Document:
+        """Judge a document's bytes.
+
+        Raises:
+            MalformedFrame: Not the bytes that were named, not signed by HQ, for another box, or of a name nobody knows.
+        """
+        if digest(sealed) != sha256:
+            raise MalformedFrame("a document whose bytes are not those of its manifest", "The bridge will fetch it again")
+        document = unseal(DOCUMENT_TAG, sealed, self._hq, Document)
+        if document.gateway != self._gateway or document.name not in DOCUMENT_NAMES:
+            raise MalformedFrame(f"a document for {document.gateway}, named {document.name}", "Headquarters must address it to this box")
+        token_keys(document)
+        return document
+
+    def is_newer(self, document: Document) -> bool:
+        """Whether it would change anything."""
+        return document.version > self.versions.get(document.name, 0)
+
+    def apply(self, document: Document) -> None:
+        """Put a verified document in force."""
+        self.versions[document.name] = document.version
+        if document.name == "keys":
+            self.keys = dict(token_keys(document))
+            self.issuers = {key.key_id: key for key in document.keys}
+        elif document.name == "vouchers":
+            self.vouchers = {voucher.voucher_id: voucher for voucher in document.vouchers}
+        elif document.name == "orders":
+            self.orders = {order.order_id: order for order in document.orders}
+        elif document.name == "staff":
+            self.staff = {person.staff_ref: person for person in document.staff}

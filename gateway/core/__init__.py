@@ -1,0 +1,1 @@
+"""Core: owns the ledger and the catalog, makes every decision, answers after COMMIT."""

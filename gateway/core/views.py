@@ -1,0 +1,85 @@
+"""What screens may see of the store: plain values, made anew at each change, no way back into core."""
+
+from msgspec import Struct, field
+
+from gateway.rules.answers import Answer
+
+
+class Screen(Struct, frozen=True, kw_only=True):
+    """What a station's kiosk shows. `state` is "attract", or a decision of the answer beside it."""
+
+    station: str
+    number: int  # grows with each change
+    state: str
+    answer: Answer | None = None
+    shows_s: float = 0.0  # how long the result stays before the station returns to attract; 0: until changed
+
+
+class ZoneView(Struct, frozen=True, kw_only=True):
+    """A zone of the shop floor."""
+
+    zone: str
+    name_zh: str
+    name_en: str
+    subjects: list[str] = field(default_factory=list)  # tags and members there now
+    visits: int = 0  # ended visits since this start
+    estimate: float | None = None  # strangers; None below 5
+    low: float = 0.0
+    high: float = 0.0
+    estimated_us: int = 0  # 0: no estimate yet
+
+
+class CompartmentView(Struct, frozen=True, kw_only=True):
+    """A compartment of the locker wall."""
+
+    bank: str
+    compartment: int
+    state: str  # a `gateway.rules.pickup.State`
+    door: str  # "open", "closed" or "unknown"
+    order_number: str = ""
+
+
+class OrderView(Struct, frozen=True, kw_only=True):
+    """An order as staff see it."""
+
+    order_id: str
+    number: str
+    customer: str
+    lines: list[str]
+    state: str  # "paid", "staging", "staged", "collecting", "collected" or "cancelled"
+    compartment: int | None = None
+
+
+class LineView(Struct, frozen=True, kw_only=True):
+    """The line to headquarters."""
+
+    up: bool
+    since_us: int
+    waiting: int  # committed rows that HQ has not acknowledged
+    acked_us: int  # when HQ last acknowledged; 0: not since this start
+
+
+class UnitView(Struct, frozen=True, kw_only=True):
+    """A process of the box that joins over the link."""
+
+    unit: str
+    connected: bool
+    device_state: str = "up"
+
+
+class StoreView(Struct, frozen=True, kw_only=True):
+    """The shop at a glance."""
+
+    store: str
+    name_zh: str
+    name_en: str
+    epoch: str
+    now_us: int
+    time_trust: int
+    line: LineView
+    zones: list[ZoneView]
+    compartments: list[CompartmentView]
+    units: list[UnitView]
+    screens: list[Screen]
+    documents: dict[str, int] = field(default_factory=dict)  # HQ's documents in force: name to version
+    counts: dict[str, int]  # visits, redemptions, refusals, collections: all that the ledger holds

@@ -1,0 +1,330 @@
+"""What happened: every fact and every command of the store, frozen.
+
+Three kinds. *Stated* events come from drivers over the link and are not yet believed. *Rows* are what core committed to the
+ledger and HQ will read; each belongs to one lane. *Commands* go from core to a driver, at most once. All are tagged by their
+class name, so one JSON text names its own type. Times are wall-clock microseconds since 1970 UTC inside an `Instant`;
+durations are seconds of the monotonic clock.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+
+class TimeTrust(IntEnum):
+    """How far the wall clock can be believed."""
+
+    SYNCED = 0  # T0: HQ's signed time agrees
+    HOLDOVER = 1  # T1: nothing contradicts it
+    UNTRUSTED = 2  # T2: it lies before something that has happened
+
+
+class Lane(IntEnum):
+    """Rows of one lane keep their order; lane 0 goes to HQ first."""
+
+    MONEY = 0  # redemptions, lockers, staff: answered only after the fsync
+    TRAFFIC = 1  # foot traffic: one commit a second
+    HEALTH = 2  # devices, line, catalog
+
+
+class Instant(Struct, frozen=True, array_like=True):
+    """A moment: what the wall clock said, and what it was worth."""
+
+    wall_us: int
+    mono_ns: int  # CLOCK_BOOTTIME
+    boot_id: str
+    trust: TimeTrust
+
+
+class DoorState(StrEnum):
+    """What a door sensor says."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class SubjectKind(StrEnum):
+    """Who may be followed through the shop; nobody else is."""
+
+    TAG = "tag"  # owned by the shop: a trolley, a demo tag
+    MEMBER = "member"  # a member whose app carries consent
+
+
+class Event(Struct, frozen=True, tag=True):
+    """The root of everything that is stated or stored."""
+
+
+# ---------------------------------------------------------------- stated by drivers
+
+
+class CodePresented(Event, frozen=True):
+    """A code was shown to a scanner, a camera, a page or a POS: once for each time it was shown."""
+
+    read_point: str
+    presentation_id: str  # 32 hex digits, chosen by the reader: the idempotency key
+    symbology_id: str  # AIM identifier such as "]Q1"; "]X0" for typed text
+    payload: bytes  # at most 4,296 bytes; never stored
+
+
+class VisitStarted(Event, frozen=True):
+    """A tag or a consenting member came into a zone. Stated by the radio, stored in lane 1."""
+
+    read_point: str
+    visit_id: str
+    subject: str  # reference of the tag or member, never an address
+    subject_kind: SubjectKind
+    zone: str
+    event_time: Instant
+
+
+class VisitEnded(Event, frozen=True):
+    """The visit is over; the exit is dated back to when the subject was last near. Stated by the radio, stored in lane 1."""
+
+    read_point: str
+    visit_id: str
+    subject: str
+    subject_kind: SubjectKind
+    zone: str
+    dwell_s: float
+    event_time: Instant
+
+
+class OccupancyEstimated(Event, frozen=True):
+    """How many phones of strangers are about: an estimate with its 90 % interval, never a count. Lane 1."""
+
+    read_point: str
+    zone: str
+    window_s: float
+    estimate: float | None  # None: below the threshold of 5, shown as "<5"
+    low: float
+    high: float
+    event_time: Instant
+
+
+class DoorEdgeSensed(Event, frozen=True):
+    """A compartment door changed, as its sensor saw it."""
+
+    bank: str
+    compartment: int  # from 1
+    door_state: DoorState
+    intent_id: str | None  # the pulse that explains it: same compartment, at most 3 s before
+    event_time: Instant
+
+
+class BankSnapshotTaken(Event, frozen=True):
+    """What every door sensor of a bank says now; stated first on every connection."""
+
+    bank: str
+    doors: dict[int, DoorState]  # compartment to state
+    event_time: Instant
+
+
+class CommandAnswered(Event, frozen=True):
+    """What became of a command: `pulsed`, `late`, `seen` or `failed`. A pulse does not prove an open door."""
+
+    intent_id: str
+    outcome: str
+    detail: str
+    event_time: Instant
+
+
+class DeviceChanged(Event, frozen=True):
+    """A device came, went or limps. Stated by any driver, stored in lane 2."""
+
+    read_point: str
+    device_state: str  # "up", "down" or "degraded"
+    detail: str
+    event_time: Instant
+
+
+class DocumentArrived(Event, frozen=True):
+    """The bridge has spooled a document; core verifies it before it believes a word."""
+
+    name: str
+    version: int
+    sha256: str
+    path: str
+
+
+class AckArrived(Event, frozen=True):
+    """HQ's signed acknowledgement, unopened: only core has the right to judge it."""
+
+    payload: bytes
+
+
+class LineChanged(Event, frozen=True):
+    """The line to HQ, end to end: up when HQ answers, down when it does not. Stated by the bridge, stored in lane 2."""
+
+    up: bool
+    event_time: Instant
+
+
+# ---------------------------------------------------------------- stored by core
+
+
+class EpochOpened(Event, frozen=True):
+    """First row of every start: which epoch this continues, and how far each lane of it had come."""
+
+    parent: str | None  # name of the parent epoch; None in a new ledger
+    parent_heads: dict[int, tuple[int, str]]  # lane to (last seq, chain head in hex)
+    software: str
+    event_time: Instant
+
+
+class VoucherRedeemed(Event, frozen=True):
+    """A voucher was used. The promise of class `store_bound`: never twice."""
+
+    redemption_id: str
+    voucher_id: str
+    campaign: int
+    issuer: int
+    station: str
+    read_point: str
+    staff: str | None
+    use_number: int  # 1 for the first use
+    event_time: Instant
+
+
+class RedemptionRefused(Event, frozen=True):
+    """A code was refused, with the reason the customer was given."""
+
+    presentation_id: str
+    voucher_id: str | None  # None: the code could not be read that far
+    reason: str  # a key of `gateway.rules.reasons.REASONS`
+    station: str
+    read_point: str
+    staff: str | None
+    event_time: Instant
+
+
+class CompartmentOpenIntended(Event, frozen=True):
+    """Written before any pulse: who wants which door open, and why."""
+
+    intent_id: str
+    bank: str
+    compartment: int
+    purpose: str  # "deposit" or "pickup"
+    order_id: str
+    actor: str  # "shopper" or a staff reference
+    station: str
+    event_time: Instant
+
+
+class IntentSettled(Event, frozen=True):
+    """An intent ended without its door: no pulse, no edge in time, or the power went."""
+
+    intent_id: str
+    outcome: str  # "jammed", "late", "failed", "unknown"
+    event_time: Instant
+
+
+class DoorOpened(Event, frozen=True):
+    """A door was sensed open; without an intent it was forced."""
+
+    bank: str
+    compartment: int
+    intent_id: str | None
+    event_time: Instant
+
+
+class DoorClosed(Event, frozen=True):
+    """A door was sensed closed."""
+
+    bank: str
+    compartment: int
+    intent_id: str | None
+    event_time: Instant
+
+
+class ParcelStaged(Event, frozen=True):
+    """A parcel lies behind a closed door, ready for its owner."""
+
+    order_id: str
+    bank: str
+    compartment: int
+    staff: str
+    event_time: Instant
+
+
+class ParcelCollected(Event, frozen=True):
+    """The owner opened the door and it was closed again, both sensed."""
+
+    order_id: str
+    bank: str
+    compartment: int
+    intent_id: str
+    event_time: Instant
+
+
+class CatalogApplied(Event, frozen=True):
+    """A signed document of HQ is now in force here. Lane 2."""
+
+    name: str
+    version: int
+    sha256: str
+    event_time: Instant
+
+
+Stated = (
+    CodePresented
+    | VisitStarted
+    | VisitEnded
+    | OccupancyEstimated
+    | DoorEdgeSensed
+    | BankSnapshotTaken
+    | CommandAnswered
+    | DeviceChanged
+    | DocumentArrived
+    | AckArrived
+    | LineChanged
+)
+
+Row = (
+    EpochOpened
+    | VoucherRedeemed
+    | RedemptionRefused
+    | CompartmentOpenIntended
+    | IntentSettled
+    | DoorOpened
+    | DoorClosed
+    | ParcelStaged
+    | ParcelCollected
+    | VisitStarted
+    | VisitEnded
+    | OccupancyEstimated
+    | DeviceChanged
+    | LineChanged
+    | CatalogApplied
+)
+
+LANE_OF: Final[dict[type[Event], Lane]] = {
+    EpochOpened: Lane.MONEY,
+    VoucherRedeemed: Lane.MONEY,
+    RedemptionRefused: Lane.MONEY,
+    CompartmentOpenIntended: Lane.MONEY,
+    IntentSettled: Lane.MONEY,
+    DoorOpened: Lane.MONEY,
+    DoorClosed: Lane.MONEY,
+    ParcelStaged: Lane.MONEY,
+    ParcelCollected: Lane.MONEY,
+    VisitStarted: Lane.TRAFFIC,
+    VisitEnded: Lane.TRAFFIC,
+    OccupancyEstimated: Lane.TRAFFIC,
+    DeviceChanged: Lane.HEALTH,
+    LineChanged: Lane.HEALTH,
+    CatalogApplied: Lane.HEALTH,
+}
+
+
+# ---------------------------------------------------------------- commands to drivers
+
+
+class OpenCompartment(Struct, frozen=True, tag=True, kw_only=True):
+    """Pulse one lock, once."""
+
+    bank: str
+    compartment: int
+
+
+Command = OpenCompartment

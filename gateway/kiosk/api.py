@@ -1,0 +1,80 @@
+"""What anyone on the shop's network may read: the store at a glance and what a station shows."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+
+from gateway.core.views import LineView, Screen
+from gateway.kiosk.live import Changes, stream
+
+if TYPE_CHECKING:
+    from gateway.core.desk import Desk
+
+ERROR_KEYS: Final = frozenset(
+    {
+        "bad_input", "id_missing", "id_differs", "unknown_station", "unknown_order", "not_found", "not_signed_in", "wrong_pin",
+        "too_many_tries", "not_serving",
+    }
+)  # fmt: skip
+JSON: Final = "application/json"
+
+
+class StationView(msgspec.Struct, frozen=True):
+    """What a kiosk follows: its screen, and whether headquarters can be reached."""
+
+    screen: Screen
+    line: LineView
+    now_us: int
+
+
+def shape(name: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's description of a JSON answer."""
+    return {200: {"description": description, "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}}
+
+
+def known_station(desk: "Desk", name: str) -> str:
+    """The station's name.
+
+    Raises:
+        HTTPException: 404, there is no such station.
+    """
+    if not any(station.name == name for station in desk.config.stations):
+        raise HTTPException(404, "unknown_station")
+    return name
+
+
+def router(desk: "Desk", changes: Changes) -> APIRouter:
+    """Routes that only read."""
+    routes = APIRouter()
+
+    def store() -> bytes:
+        return msgspec.json.encode(desk.store_view())
+
+    def station_view(name: str) -> bytes:
+        return msgspec.json.encode(StationView(desk.screen(name), desk.store_view().line, desk.clock.now().wall_us))
+
+    @routes.get("/healthz", summary="Whether HTTP is served")
+    async def healthz() -> dict[str, str]:
+        return {"status": "serving"}
+
+    @routes.get("/v1/store", summary="The shop at a glance", responses=shape("StoreView", "The shop now"))
+    async def read_store() -> Response:
+        return Response(store(), media_type=JSON)
+
+    @routes.get("/v1/store/events", summary="The shop at a glance, live (server-sent events of StoreView)")
+    async def follow_store() -> StreamingResponse:
+        return stream(changes, store)
+
+    @routes.get("/v1/stations/{name}", summary="What a station shows", responses=shape("Screen", "The screen now"))
+    async def read_station(name: str) -> Response:
+        return Response(msgspec.json.encode(desk.screen(known_station(desk, name))), media_type=JSON)
+
+    @routes.get("/v1/stations/{name}/events", summary="What a station shows, live (server-sent events of {screen, line, now_us})")
+    async def follow_station(name: str) -> StreamingResponse:
+        known = known_station(desk, name)
+        return stream(changes, lambda: station_view(known))
+
+    return routes

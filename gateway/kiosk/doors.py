@@ -1,0 +1,157 @@
+"""The listening socket: uvicorn with limits below HTTP, ended by cancellation.
+
+A connection has `REQUEST_S` to say a whole request head, again for each request on it, so half-sent requests hold nothing; a
+reader that takes nothing is cut off.
+Connections are capped, and those of other machines below that, so that the box's own kiosk always gets one. uvicorn would
+take the process's signals, raise them again, and wait for open event streams; here a cancelled task closes streams, then leaves.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.errors import ConfigError
+from gateway.kiosk.live import Changes
+
+REQUEST_S: Final = 10.0
+STALL_S: Final = 20.0  # a reader that takes nothing for so long is gone, and a polite close would wait for it for ever
+MAX_CONNECTIONS: Final = 256
+MAX_FROM_AFAR: Final = 192  # all other machines together
+MAX_FROM_ONE: Final = 24  # one other machine; a phone's browser uses up to 7
+TICK_S: Final = 1.0  # uvicorn's own tenth of a second costs 0.24 % CPU on an idle box
+FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 2\r\nconnection: close\r\n\r\n"
+
+
+class Door(H11Protocol):
+    """One connection."""
+
+    request_s = REQUEST_S
+    stall_s = STALL_S
+    _deadline: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self._is_one_too_many():
+            transport.write(FULL)
+            transport.close()
+            return
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        self._moves()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall = self.loop.call_later(self.stall_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._moves()
+        super().resume_writing()
+
+    def _moves(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _is_one_too_many(self) -> bool:
+        others = [door.client[0] for door in self.connections if isinstance(door, Door) and door.client]
+        if len(others) > MAX_CONNECTIONS:
+            return True
+        own = self.client[0] if self.client else ""
+        if _is_this_machine(own):
+            return False
+        return others.count(own) > MAX_FROM_ONE or sum(not _is_this_machine(other) for other in others) > MAX_FROM_AFAR
+
+    def _arm(self) -> None:
+        """Run the clock while a request head is awaited; its body has the guard's time, its answer its own."""
+        answering = getattr(self.cycle, "response_complete", True) is False  # uvicorn's `cycle` is None before the first request
+        if answering or self.timeout_keep_alive_task is not None:
+            self._disarm()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self.request_s, self._expire)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        self._deadline = None
+        if not self.transport.is_closing():
+            self.transport.abort()
+
+
+class DoorServer(uvicorn.Server):
+    """uvicorn that is ended by cancelling `serve`."""
+
+    def __init__(self, config: uvicorn.Config, changes: Changes) -> None:
+        super().__init__(config)
+        self._changes = changes
+        self._cancelled = False
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signals to the process."""
+        yield
+
+    async def main_loop(self) -> None:
+        try:
+            while not await self.on_tick(0):  # noqa: ASYNC110 - uvicorn renews its Date header by ticks
+                await asyncio.sleep(TICK_S)
+        except asyncio.CancelledError:
+            self._cancelled = True  # kept for the end: first the streams and answers under way
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._changes.close()
+        await super().shutdown(sockets)
+        if self._cancelled:
+            raise asyncio.CancelledError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigError: Taken, not ours, or not allowed.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(256)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}", _hint(error.errno)) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _hint(number: int | None) -> str:
+    hints: dict[Any, str] = {
+        errno.EADDRINUSE: "Another program uses this port: end it, or choose another `port` in [core]",
+        errno.EADDRNOTAVAIL: "Set `host` in [core] to an address of this machine",
+        errno.EACCES: "Choose a `port` above 1023 in [core]",
+    }
+    return hints.get(number, "Set `host` in [core] to an address of this machine, such as 127.0.0.1")
+
+
+def _is_this_machine(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

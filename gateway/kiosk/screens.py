@@ -1,0 +1,68 @@
+"""The pages: made on the server in one language, with the words of both on board, so that switching needs no request."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from gateway.kiosk.api import known_station
+from gateway.kiosk.words import LANGUAGES, WORDS
+
+if TYPE_CHECKING:
+    from gateway.core.desk import Desk
+
+HERE: Final = Path(__file__).parent
+
+_environment = Environment(
+    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+
+
+def render(template: str, lang: str, prefixes: tuple[str, ...], **values: object) -> str:
+    """A page; `prefixes` choose which words it takes along."""
+    lang = lang if lang in LANGUAGES else LANGUAGES[0]
+
+    def word(key: str) -> str:
+        return WORDS[lang][key]
+
+    def w(key: str) -> Markup:
+        return Markup('<span data-t="{}">{}</span>').format(key, word(key))
+
+    texts = {name: {key: text for key, text in words.items() if key.startswith(prefixes)} for name, words in WORDS.items()}
+    return _environment.get_template(template).render(lang=lang, word=word, w=w, texts=texts, **values)
+
+
+def calm_page(words: dict[str, Any]) -> str:
+    """The page for whatever went wrong."""
+    return render("calm.html", LANGUAGES[0], ("common.",), **{key: words[key] for key in ("message", "next_step")})
+
+
+def router(desk: "Desk") -> APIRouter:
+    """The three pages."""
+    routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
+    store = desk.config.store
+    shop = {"zh-Hant": store.name_zh or store.store, "en": store.name_en or store.name_zh or store.store}
+
+    stations = [{"name": s.name, "zh": s.name_zh or s.name, "en": s.name_en or s.name} for s in desk.config.stations]
+    shared: dict[str, object] = {"shop": shop, "stations": stations, "timezone": store.timezone}
+
+    @routes.get("/")
+    async def glance(lang: str = "") -> HTMLResponse:
+        return HTMLResponse(render("glance.html", lang, ("common.", "glance.", "wall."), **shared))
+
+    @routes.get("/kiosk/{station}")
+    async def kiosk(station: str, lang: str = "") -> HTMLResponse:
+        known_station(desk, station)
+        table = next(table for table in desk.config.stations if table.name == station)
+        place = {"zh-Hant": table.name_zh or station, "en": table.name_en or station}
+        return HTMLResponse(render("kiosk.html", lang, ("common.", "kiosk.", "read.", "result."), place=place, station=station, **shared))
+
+    @routes.get("/staff")
+    async def staff_page(lang: str = "") -> HTMLResponse:
+        people = [{"ref": person.staff_ref, "name": person.name} for person in desk.staff()]
+        return HTMLResponse(render("staff.html", lang, ("common.", "staff.", "read.", "result."), people=people, **shared))
+
+    return routes

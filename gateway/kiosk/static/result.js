@@ -1,0 +1,55 @@
+// An answer of core as a screen: colour, icon and words together, never colour alone.
+import { dayTime, el, icon, language, pick, t } from "./words.js";
+
+const stations = JSON.parse(document.getElementById("stations").textContent);
+
+const LOOK = {
+  redeemed: ["good", "check"],
+  collected: ["good", "check"],
+  staged: ["good", "parcel"],
+  collecting: ["door", "door"],
+  staging: ["door", "door"],
+  refused: ["bad", "stop"],
+};
+
+export const isGood = (answer) => answer.decision !== "refused";
+
+export function drawResult(answer, buttons) {
+  const [look, sign] = LOOK[answer.decision] ?? ["bad", "stop"];
+  const opens = (answer.decision === "collecting" || answer.decision === "staging") && answer.compartment !== null;
+  const mark = opens
+    ? el("div", { class: "mark number" }, el("small", {}, t("result.door")), el("b", { "data-door": answer.compartment }, String(answer.compartment)))
+    : el("div", { class: "mark" }, icon(sign));
+  const words = el("div", { class: "words" }, el("h1", { tabindex: "-1" }, pick(answer.message)));
+  const title = pick(answer.title);
+  if (title) words.append(el("p", { class: "what" }, title));
+  if (answer.order_number) words.append(el("p", { class: "order" }, `${t("result.order")} ${answer.order_number}`));
+  if (answer.before) words.append(drawBefore(answer.before));
+  const step = pick(answer.next_step);
+  if (step) words.append(el("p", { class: "next" }, step));
+  if (answer.reference && isGood(answer) && !answer.order_number) words.append(el("p", { class: "reference" }, `${t("result.reference")} ${answer.reference}`));
+  return el("div", { class: `result ${look}`, "data-decision": answer.decision, "data-reason": answer.reason || null }, mark, words, el("div", { class: "buttons" }, ...buttons));
+}
+
+function drawBefore(before) {
+  const who = [el("dt", {}, t("result.before.who")), el("dd", {}, before.staff ?? t("result.before.self"))];
+  return el(
+    "dl", { class: "before" },
+    el("dt", {}, t("result.before.when")), el("dd", {}, dayTime(before.at_us)),
+    ...(before.station ? [el("dt", {}, t("result.before.where")), el("dd", {}, stationName(before))] : []),
+    ...who,
+  );
+}
+
+function stationName(before) {
+  if (before.station === "staff") return t("result.before.staff");
+  const known = stations.find((station) => station.name === before.station);
+  return known ? (language() === "en" ? known.en : known.zh) : before.station;
+}
+
+// What HTTP itself refused ({message, next_step}), or silence, in the same shape.
+export function drawProblem(found, buttons) {
+  return drawResult(
+    { decision: "refused", reason: found.error ?? "", message: found.message, next_step: found.next_step, title: null, before: null, compartment: null }, buttons,
+  );
+}

@@ -1,0 +1,54 @@
+"""What a decision answers: one shape for kiosk, scanner, staff phone and POS, stored byte for byte with the decision."""
+
+import msgspec
+from msgspec import Struct
+
+from gateway.rules.reasons import DECISIONS, NOTHING, REASONS, Text
+
+
+class Before(Struct, frozen=True):
+    """Who used it before, when and where: what a second scan is told."""
+
+    at_us: int
+    station: str
+    read_point: str
+    staff: str | None
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """The decision. `decision` is a key of `DECISIONS`, or "refused" with `reason` a key of `REASONS`."""
+
+    decision: str
+    reason: str = ""
+    message: Text = NOTHING
+    next_step: Text = NOTHING
+    title: Text = NOTHING  # what the voucher is for
+    reference: str = ""  # voucher or order identifier
+    redemption_id: str = ""
+    order_number: str = ""
+    compartment: int | None = None
+    before: Before | None = None
+    decided_us: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the customer got what they came for."""
+        return self.decision != "refused"
+
+
+def refusal(reason: str, decided_us: int, *, reference: str = "", title: Text = NOTHING, before: Before | None = None) -> Answer:
+    """A refusal, with its words."""
+    words = REASONS[reason]
+    return Answer(
+        decision="refused", reason=reason, message=words.text, next_step=words.next_step, title=title,
+        reference=reference, before=before, decided_us=decided_us,
+    )  # fmt: skip
+
+
+def decision(name: str, decided_us: int, **more: object) -> Answer:
+    """A decision in the customer's favour, with its words."""
+    return msgspec.structs.replace(Answer(decision=name, message=DECISIONS[name], decided_us=decided_us), **more)
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Answer).decode

@@ -1,0 +1,87 @@
+"""Whether a voucher may be used now: class `store_bound`, decided by its one owner store, line up or down.
+
+Pure. What was used is `Used`, rebuilt from lane 0 of the ledger along its chain; "unused" is answered from nothing else.
+A clock nobody trusts never stops the shop: a voucher counts as expired only if even the earliest possible time is past its
+end, and as not yet valid only if even the latest possible time is before its start.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.events import VoucherRedeemed
+from gateway.rules.answers import Before
+from gateway.signed import Voucher
+from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
+
+REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
+
+
+class Used:
+    """Every use of every voucher this store has decided on."""
+
+    def __init__(self) -> None:
+        self._uses: dict[str, list[Before]] = {}
+
+    def fold(self, event: VoucherRedeemed) -> None:
+        """Take a use, from the past or just decided."""
+        before = Before(event.event_time.wall_us, event.station, event.read_point, event.staff)
+        self._uses.setdefault(event.voucher_id, []).append(before)
+
+    def uses(self, voucher_id: str) -> int:
+        """How often it was used."""
+        return len(self._uses.get(voucher_id, ()))
+
+    def last(self, voucher_id: str) -> Before | None:
+        """The latest use."""
+        uses = self._uses.get(voucher_id)
+        return uses[-1] if uses else None
+
+
+class Terms(Struct, frozen=True):
+    """What binds a voucher here, from its token or from HQ's list."""
+
+    voucher_id: str
+    campaign: int
+    issuer: int
+    uses: int
+    not_before_s: int
+    not_after_s: int
+    store: int
+
+
+def terms_of(claims: Claims) -> Terms:
+    """The terms a verified token carries."""
+    return Terms(
+        voucher_ref(claims.identifier), claims.campaign, claims.issuer, claims.uses, claims.not_before_s, claims.not_after_s, claims.store
+    )
+
+
+def listed_terms(voucher: Voucher, store: int) -> Terms:
+    """The terms of a voucher HQ has listed for this store: what a typed code resolves to."""
+    return Terms(voucher.voucher_id, voucher.campaign, voucher.issuer, voucher.uses, voucher.not_before_s, voucher.not_after_s, store)
+
+
+def refusal_of_token(claims: Claims, store: int) -> str | None:
+    """Why a verified token cannot be decided here at all; None: it can."""
+    if claims.kind is not TokenKind.VOUCHER or claims.voucher_class not in REDEEMABLE_HERE:
+        return "class_unsupported"
+    return None if claims.store == store else "other_store"
+
+
+def refusal(terms: Terms, used: Used, listed: Mapping[str, Voucher], earliest_us: int, latest_us: int | None) -> str | None:
+    """Why this voucher may not be used now; None: it may.
+
+    What was used is asked first: a second scan is told when and where, whatever else has changed since.
+    """
+    if used.uses(terms.voucher_id) >= terms.uses:
+        return "already_redeemed"
+    entry = listed.get(terms.voucher_id)
+    if entry is not None and entry.revoked:
+        return "revoked"
+    if earliest_us > terms.not_after_s * 1_000_000:
+        return "expired"
+    if latest_us is not None and latest_us < terms.not_before_s * 1_000_000:
+        return "not_yet"
+    return None

@@ -1,0 +1,230 @@
+"""What HQ says, signed: acknowledgements, answers to heartbeats, manifests and documents; and the seal itself.
+
+A sealed message is `TAG (4 bytes) | Ed25519 signature (64) | zstd of JSON`. The signature covers tag and compressed bytes, so
+nothing is unpacked before it is verified, and a message of one kind never passes for another. Unpacking stops at a limit.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
+
+import msgspec
+from backports import zstd
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import Struct, field
+
+from gateway.errors import MalformedFrame
+
+TAG_B: Final = 4
+SIGNATURE_B: Final = 64
+MAX_UNPACKED_B: Final = 16 * 1024 * 1024
+ACK_TAG: Final = b"SGA1"
+BEAT_TAG: Final = b"SGB1"
+ANSWER_TAG: Final = b"SGH1"
+BATCH_TAG: Final = b"SGR1"
+MANIFEST_TAG: Final = b"SGM1"
+DOCUMENT_TAG: Final = b"SGD1"
+
+T = TypeVar("T")
+_encoder = msgspec.json.Encoder()
+
+
+def seal(tag: bytes, message: Struct, key: Ed25519PrivateKey) -> bytes:
+    """A message under a signature."""
+    body = zstd.compress(_encoder.encode(message), 3)
+    return tag + key.sign(tag + body) + body
+
+
+def unseal(tag: bytes, sealed: bytes, keys: Iterable[Ed25519PublicKey], shape: type[T], limit_b: int = MAX_UNPACKED_B) -> T:
+    """The message, if one of the keys signed it.
+
+    Raises:
+        MalformedFrame: Another tag, no valid signature, larger than `limit_b` unpacked, or not of that shape.
+    """
+    if len(sealed) <= TAG_B + SIGNATURE_B or sealed[:TAG_B] != tag:
+        raise MalformedFrame(f"not a sealed message of kind {tag.decode('ascii')}")
+    signature, body = sealed[TAG_B : TAG_B + SIGNATURE_B], sealed[TAG_B + SIGNATURE_B :]
+    if not any(_signed_by(key, signature, tag + body) for key in keys):
+        raise MalformedFrame("nobody known signed this message", "Check that box and headquarters are enrolled with each other")
+    try:
+        return msgspec.json.decode(unpack_limited(body, limit_b), type=shape)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedFrame(f"a signed message of another shape: {error}", "Check that both ends run compatible releases") from error
+
+
+def unpack_limited(body: bytes, limit_b: int) -> bytes:
+    """Decompress one zstd frame.
+
+    Raises:
+        MalformedFrame: Not zstd, cut short, or larger than the limit.
+    """
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        out = decompressor.decompress(body, max_length=limit_b + 1)
+    except zstd.ZstdError as error:
+        raise MalformedFrame("not zstd") from error
+    if len(out) > limit_b:
+        raise MalformedFrame(f"unpacks to more than {limit_b} bytes")
+    if not decompressor.eof:
+        raise MalformedFrame("a zstd frame cut short")
+    return out
+
+
+def _signed_by(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
+    try:
+        key.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def public_hex(key: Ed25519PublicKey) -> str:
+    """A public key as 64 hex digits."""
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def public_from_hex(text: str) -> Ed25519PublicKey:
+    """The public key of 64 hex digits.
+
+    Raises:
+        MalformedFrame: Not that.
+    """
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text))
+    except ValueError as error:
+        raise MalformedFrame("not an Ed25519 public key of 64 hex digits") from error
+
+
+# ---------------------------------------------------------------- the road
+
+
+class Ack(Struct, frozen=True):
+    """HQ has committed the rows of one lane of one epoch up to `seq`, the row whose chain head is `head`.
+
+    `mark` is how far HQ has come in all; `hq_time_us` is HQ's clock at signing.
+    """
+
+    gateway: str
+    epoch: str
+    lane: int
+    seq: int
+    head: str
+    mark: int
+    hq_time_us: int
+
+
+class Beat(Struct, frozen=True):
+    """The bridge is alive: where the ledger stands, by the current epoch's lanes, and how many rows wait."""
+
+    gateway: str
+    number: int
+    epoch: str
+    last: dict[int, int]
+    cursor: dict[int, int]
+    waiting: int
+    sent_us: int
+
+
+class BeatAnswered(Struct, frozen=True):
+    """HQ heard beat `number`: the line is up end to end, and this is HQ's time."""
+
+    gateway: str
+    number: int
+    hq_time_us: int
+
+
+# ---------------------------------------------------------------- documents
+
+
+class DocumentRef(Struct, frozen=True):
+    """One document of a manifest."""
+
+    name: str
+    version: int
+    sha256: str
+    size_b: int
+
+
+class Manifest(Struct, frozen=True):
+    """Which documents a box should have."""
+
+    gateway: str
+    documents: list[DocumentRef]
+    issued_us: int
+
+
+class TokenKey(Struct, frozen=True):
+    """A key that signs tokens of an issuer."""
+
+    key_id: int
+    issuer: int
+    public: str  # 64 hex digits
+    issuer_zh: str = ""
+    issuer_en: str = ""
+
+
+class Voucher(Struct, frozen=True):
+    """What the shop should show for a voucher, and whether it was revoked. The token alone suffices to redeem."""
+
+    voucher_id: str
+    campaign: int
+    title_zh: str
+    title_en: str
+    not_before_s: int
+    not_after_s: int
+    issuer: int = 1
+    uses: int = 1
+    value_minor: int = 0
+    revoked: bool = False
+
+
+class Order(Struct, frozen=True):
+    """An order to collect. `number` is what people say aloud; `customer` is masked already, such as 陳○明."""
+
+    order_id: str  # `voucher_ref` form of the pickup token's identifier
+    number: str
+    customer: str
+    parcels: int
+    lines: list[str] = field(default_factory=list)
+    cancelled: bool = False
+
+
+class Staff(Struct, frozen=True):
+    """Who works here. The PIN is an argon2id hash."""
+
+    staff_ref: str
+    name: str
+    pin_hash: str
+    roles: list[str]
+
+
+class Document(Struct, frozen=True):
+    """A whole, versioned document for one box. Exactly the lists its name stands for are filled."""
+
+    gateway: str
+    name: str  # "keys", "vouchers", "orders" or "staff"
+    version: int
+    issued_us: int
+    keys: list[TokenKey] = field(default_factory=list)
+    vouchers: list[Voucher] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    staff: list[Staff] = field(default_factory=list)
+
+
+DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff")
+
+
+def digest(sealed: bytes) -> str:
+    """SHA-256 of a sealed document's bytes, in hex: what a manifest names."""
+    return hashlib.sha256(sealed).hexdigest()
+
+
+def token_keys(document: Document) -> Mapping[int, Ed25519PublicKey]:
+    """Key id to public key of a `keys` document.
+
+    Raises:
+        MalformedFrame: One of them is no key.
+    """
+    return {key.key_id: public_from_hex(key.public) for key in document.keys}

@@ -1,0 +1,17 @@
+"""A core in a process of its own, to be killed: `python -m tests.gateway.core.desk_process FILE`."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from gateway.clock import SystemClock
+from gateway.config import load
+from gateway.core.desk import Desk
+from tests.conftest import HQ_KEY
+
+if __name__ == "__main__":
+
+    async def serve() -> None:
+        await Desk(load(Path(sys.argv[1])), SystemClock(), [HQ_KEY.public_key()], "test 1").run()
+
+    asyncio.run(serve())

@@ -1,0 +1,168 @@
+"""What a hostile or clumsy client can do: nothing that anybody else notices."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from gateway.kiosk import doors, guard
+from tests.gateway.kiosk.conftest import Shop, open_shop
+from tests.gateway.kiosk.desk_stand import COFFEE, DeskStand
+
+
+async def say(shop: Shop, text: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", shop.port)
+    writer.write(text)
+    await writer.drain()
+    return reader, writer
+
+
+async def answered(shop: Shop, text: bytes, within_s: float = 5) -> bytes:
+    reader, writer = await say(shop, text)
+    try:
+        return await asyncio.wait_for(reader.read(), within_s)
+    finally:
+        writer.close()
+
+
+def post(headers: str, body: bytes = b"") -> bytes:
+    return f"POST /v1/redeem HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}\r\n".encode() + body
+
+
+async def test_half_sent_requests_hold_nobody_up_and_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors.Door, "request_s", 0.5)
+    async with open_shop(DeskStand()) as shop:
+        halves = [await say(shop, text) for text in [b"", b"GET / HT", b"POST /v1/redeem HTTP/1.1\r\nHost: localh"] * 20]
+        begun = time.monotonic()
+        assert (await shop.redeem(COFFEE)).json()["decision"] == "redeemed"
+        assert time.monotonic() - begun < 1
+        for reader, writer in halves:
+            with pytest.raises(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 3) == b""
+                raise ConnectionResetError  # closed without a reset is cut, too
+            writer.close()
+
+
+async def test_a_second_request_that_never_ends_is_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors.Door, "request_s", 0.4)
+    async with open_shop(DeskStand()) as shop:
+        reader, writer = await say(shop, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"serving")
+        writer.write(b"GET /heal")
+        begun = time.monotonic()
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 3)
+            raise ConnectionResetError
+        assert time.monotonic() - begun < 2
+        writer.close()
+
+
+async def test_a_slow_answer_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors.Door, "request_s", 0.2)
+    desk = DeskStand()
+    desk.hold = asyncio.Event()
+    async with open_shop(desk) as shop:
+        asyncio.get_running_loop().call_later(0.7, desk.hold.set)
+        assert (await shop.redeem(COFFEE)).json()["decision"] == "redeemed"
+
+
+async def test_a_body_that_never_ends_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_S", 0.3)
+    answer = await answered(shop, post("Content-Length: 500\r\n", b'{"station"'))
+    assert answer.startswith(b"HTTP/1.1 408") and "逾時".encode() in answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        post("Content-Length: 65537\r\n"),
+        post("Content-Length: 99999999999999999999\r\n"),
+        post("Transfer-Encoding: chunked\r\n", b"fff0\r\n" + b" " * 0xFFF0 + b"\r\nffff\r\n" + b" " * 0xFFFF + b"\r\n0\r\n\r\n"),
+    ],
+)
+async def test_an_oversized_body_is_refused_before_it_is_parsed(shop: Shop, text: bytes) -> None:
+    assert (await answered(shop, text)).startswith(b"HTTP/1.1 413")
+    assert shop.desk.presented == []
+
+
+async def test_a_head_that_is_too_long_is_refused(shop: Shop) -> None:
+    text = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 40_000
+    assert (await answered(shop, text)).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "", "[", "localhost@evil.example"])
+async def test_a_name_that_is_not_ours_is_refused(shop: Shop, host: str) -> None:
+    text = f"GET /v1/store HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    assert (await answered(shop, text)).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1", "[::1]:8080", "192.168.1.20:8080"])
+async def test_our_names_and_addresses_are_served(shop: Shop, host: str) -> None:
+    text = f"GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+    assert (await answered(shop, text)).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}, {"origin": "http://localhost:1"}]
+)
+async def test_another_sites_page_cannot_post(shop: Shop, headers: dict[str, str]) -> None:
+    body = {"station": "counter", "code": COFFEE, "presentation_id": "a" * 32}
+    answer = await shop.client.post("/v1/redeem", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (403, "foreign_origin")
+    assert shop.desk.presented == []
+
+
+async def test_our_own_page_can_post(shop: Shop) -> None:
+    body = {"station": "counter", "code": COFFEE, "presentation_id": "a" * 32}
+    headers = {"origin": shop.url, "sec-fetch-site": "same-origin"}
+    assert (await shop.client.post("/v1/redeem", json=body, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/kiosk/counter", "/staff", "/v1/store", "/static/kiosk.js", "/nothing", "/v1/stations/none"])
+async def test_every_answer_carries_the_shield(shop: Shop, path: str) -> None:
+    headers = (await shop.client.get(path)).headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "unsafe-inline" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "server" not in headers
+    assert "access-control-allow-origin" not in headers
+
+
+async def test_connections_are_capped_and_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "MAX_CONNECTIONS", 8)
+    async with open_shop(DeskStand()) as shop:
+        open_ones = [await say(shop, b"") for _ in range(8)]
+        await asyncio.sleep(0.1)
+        assert (await answered(shop, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 503")
+        for _, writer in open_ones:
+            writer.close()
+        await asyncio.sleep(0.1)
+        assert (await shop.client.get("/healthz")).status_code == 200
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(doors.Door, "stall_s", 0.3)
+    desk = DeskStand()
+    desk.units = desk.units * 2000
+    async with open_shop(desk) as shop:
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", shop.port))
+            deaf.sendall(b"GET /v1/store/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            for _ in range(40):
+                desk.tell()
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)
+            deaf.settimeout(3)
+            while deaf.recv(1 << 20):
+                pass  # what the kernel still held; then the end, and not a wait for more
+        assert (await shop.redeem(COFFEE)).json()["decision"] == "redeemed"
+    assert "Traceback" not in caplog.text
+
+
+async def test_files_outside_static_cannot_be_had(shop: Shop) -> None:
+    for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/words.py", "/static//etc/passwd"):
+        text = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        assert b"404" in (await answered(shop, text)).split(b"\r\n")[0], path

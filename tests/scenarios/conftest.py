@@ -1,0 +1,5 @@
+"""Scenarios run against a whole store."""
+
+from tests.store.running import whole_store
+
+__all__ = ["whole_store"]

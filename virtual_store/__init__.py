@@ -1,0 +1,1 @@
+"""A whole store with headquarters on one machine: the product's own processes, virtual devices, virtual shoppers."""

@@ -2,6 +2,7 @@
 
 import ast
 import fnmatch
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -64,11 +65,15 @@ def test_there_is_something_to_look_at() -> None:
     assert ROOT / "gateway" / "ledger.py" in sources()
 
 
+@functools.cache
+def imported_by() -> dict[str, set[str]]:
+    return {path.relative_to(ROOT).as_posix(): imported(path.read_text(encoding="utf-8")) for path in sources()}
+
+
 @pytest.mark.parametrize("package", DOORS)
 def test_an_outside_package_has_one_door(package: str) -> None:
-    for path in sources():
-        name = path.relative_to(ROOT).as_posix()
-        if package in imported(path.read_text(encoding="utf-8")):
+    for name, packages in imported_by().items():
+        if package in packages:
             assert any(fnmatch.fnmatch(name, door) for door in DOORS[package]), f"{name} imports {package}"
 
 

@@ -2,11 +2,11 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := all
 .NOTPARALLEL:
-.PHONY: all help setup store test format lint types layers fast scenarios lock clean
+.PHONY: all help setup store test format lint types layers fast scenarios bench lock clean
 
 BIN := .venv/bin
 PYTHON := $(BIN)/python
-CODE := gateway cloud_bridge provisioning virtual_store tests
+CODE := gateway cloud_bridge provisioning virtual_store benchmarks tests
 # Fast tests mostly wait for sockets and timers, so a few more of them than cores run at once.
 WORKERS := 4
 # On a developer's machine formatting rewrites; in CI it only looks.
@@ -47,7 +47,10 @@ fast: ## the tests not marked slow
 scenarios: setup ## the table of SCENARIOS.md with pass or fail by number
 	$(PYTHON) -m tests.scenarios.table $(ARGS)
 
-# `make bench` and `make faults` arrive with the first benchmark and the first measured fault.
+bench: setup ## every benchmark, each with its aim or yardstick; options: make bench ARGS="..."
+	$(PYTHON) -m benchmarks $(ARGS)
+
+# `make faults` arrives with the first measured fault.
 
 # uv.lock would name hosts; these do not. dev.txt is the widest, and the other two may not differ from it.
 # UPGRADE=1 moves everything to the newest allowed versions.

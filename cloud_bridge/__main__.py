@@ -8,27 +8,32 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from typing import Any
 
 import msgspec
 
 from cloud_bridge.envelope import MAX_BATCH_B, MAX_BATCH_UNPACKED_B, Batch, Chunk, WireRow, seal_batch
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
 from cloud_bridge.outbox import Outbox, Span
+from cloud_bridge.renewal import Renewal, Road
 from cloud_bridge.spool import Spool
 from cloud_bridge.topics import Box
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
 from gateway.errors import BrokerError, MalformedFrame
 from gateway.events import AckArrived, DocumentArrived, LineChanged
+from gateway.health import Watchdog, enrolment_dir
 from gateway.ledger import Epoch, LedgerReader, StoredRow
 from gateway.link import LedgerReaches, LinkClient, Notice
 from gateway.signed import ACK_TAG, ANSWER_TAG, BEAT_TAG, MANIFEST_TAG, Ack, Beat, BeatAnswered, Manifest, seal, unseal
 from provisioning.authority import Enrolment
+from provisioning.enroll import SignedTime
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
 LOOK_AGAIN_S = 0.25  # how soon a resend timer is looked at
+AT_REST_S = 2.0  # the same, while nothing waits to be sent or acknowledged
 
 
 class Bridge:
@@ -53,12 +58,15 @@ class Bridge:
         self._heard_ns = 0
         self._up: bool | None = None
         self._said: asyncio.Future[bytes] | None = None
-        tls = TlsFiles(enrolment.ca_path, enrolment.cert_path, enrolment.key_path)
-        downward = [self._box.down(leaf) for leaf in ("ack", "beat", "manifest", "chunk")]
-        self._mqtt = Mqtt(
-            config.bridge.host, config.bridge.port, f"{config.store.gateway}-{secrets.token_hex(4)}", tls,
-            server_name=config.bridge.server_name, subscriptions=downward, on_message=self._take, on_state=self._connected,
+        self._watchdog = Watchdog("send", "beat")
+        self._bounds = SignedTime(clock, enrolment).bounds
+        self._renewal = Renewal(
+            enrolment, config.state_dir, clock,
+            Road(self._box, self._line, lambda: self._mqtt.connected, self._renew_up, self._trial_beat, self._use_files),
         )  # fmt: skip
+        downward = [self._box.down(leaf) for leaf in ("ack", "beat", "manifest", "chunk", "renew")]
+        told = {"subscriptions": downward, "on_message": self._take, "on_state": self._connected}
+        self._mqtt = self._line(self._renewal.files(), told)
 
     async def run(self) -> None:
         """Carry until cancelled."""
@@ -67,23 +75,44 @@ class Bridge:
             tasks.create_task(self._mqtt.run())
             tasks.create_task(self._send_for_ever())
             tasks.create_task(self._beat_for_ever())
+            tasks.create_task(self._watchdog.run())
+            tasks.create_task(self._renewal.run())
+
+    def _line(self, tls: TlsFiles, told: dict[str, Any]) -> Mqtt:
+        bridge, name = self._config.bridge, f"{self._config.store.gateway}-{secrets.token_hex(4)}"
+        return Mqtt(bridge.host, bridge.port, name, tls, server_name=bridge.server_name, bounds=self._bounds, **told)
+
+    def _use_files(self, tls: TlsFiles) -> None:
+        self._mqtt.tls = tls
+
+    def _renew_up(self, topic: str, payload: bytes) -> None:
+        self._mqtt.publish(topic, payload, 1)
+
+    def _trial_beat(self, number: int) -> bytes | None:
+        return self._beat(self._notice, number) if self._notice is not None else None
 
     # ------------------------------------------------------------ up
 
     async def _send_for_ever(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_AGAIN_S):  # wait_for of 3.11 may swallow a cancellation
+                # Not wait_for: that of 3.11 may swallow a cancellation.
+                async with asyncio.timeout(LOOK_AGAIN_S if self._is_under_way() else AT_REST_S):
                     await self._stir.wait()
             self._stir.clear()
+            self._watchdog.turned("send")
             while self._mqtt.connected and self._link.connected and (span := self._outbox.next(self._now_s())):
                 try:
                     message, upto = await asyncio.to_thread(self._read, span)
                     self._outbox.shorten(span, upto)
                     self._mqtt.publish(self._box.up(span.lane), message, 1)
+                    self._watchdog.turned("send")
                 except BrokerError:
                     self._outbox.restart()
                     break
+
+    def _is_under_way(self) -> bool:
+        return self._notice is not None and _waiting(self._notice) > 0
 
     def _read(self, span: Span) -> tuple[bytes, int]:
         """The message of a span, cut down to what one may hold, and its last row."""
@@ -121,16 +150,22 @@ class Bridge:
     async def _beat_for_ever(self) -> None:
         while True:
             self._judge_line()
+            self._watchdog.turned("beat")
             if self._mqtt.connected and self._notice is not None:
                 with contextlib.suppress(BrokerError):
-                    self._mqtt.publish(self._box.up("beat"), await asyncio.to_thread(self._next_beat, self._notice), 0)
+                    if self._notice.epoch not in self._epochs:
+                        await asyncio.to_thread(self._epoch, self._notice.epoch)
+                    self._mqtt.publish(self._box.up("beat"), self._next_beat(self._notice), 0)
             self._ask_for_documents()
             await asyncio.sleep(BEAT_S)
 
     def _next_beat(self, notice: LedgerReaches) -> bytes:
         self._beat_number += 1
+        return self._beat(notice, self._beat_number)
+
+    def _beat(self, notice: LedgerReaches, number: int) -> bytes:
         beat = Beat(
-            gateway=self._config.store.gateway, number=self._beat_number, epoch=self._epoch(notice.epoch).name,
+            gateway=self._config.store.gateway, number=number, epoch=self._epoch(notice.epoch).name,
             last=notice.reach[notice.epoch], cursor=notice.cursors.get(notice.epoch, {}), waiting=_waiting(notice),
             sent_us=self._clock.now().wall_us,
         )  # fmt: skip
@@ -146,6 +181,8 @@ class Bridge:
                 self._take_ack(incoming.payload)
             elif leaf == "beat":
                 self._take_answer(incoming.payload)
+            elif leaf == "renew":
+                self._renewal.heard(incoming.payload)
             elif leaf == "manifest":
                 self._spool.heed(unseal(MANIFEST_TAG, incoming.payload, self._hq, Manifest))
                 self._announce_documents()
@@ -237,4 +274,4 @@ async def run(config: GatewayConfig, name: str, clock: Clock) -> None:
         ConfigError: The box is not enrolled.
     """
     del name
-    await Bridge(config, Enrolment.load(config.enrolment_dir), clock).run()
+    await Bridge(config, Enrolment.load(enrolment_dir(config.enrolment_dir)), clock).run()

@@ -17,6 +17,7 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
@@ -26,6 +27,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.errors import BrokerError, ConfigError
+from provisioning.tls import Bounds, DatedContext
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,11 @@ class Incoming(Struct, frozen=True):
     retained: bool = False
 
 
-class _NamedContext(ssl.SSLContext):
-    """Checks the certificate against a name other than the address: brokers behind relays have both."""
+class _NamedContext(DatedContext):
+    """Checks the certificate against a name other than the address: brokers behind relays have both.
+
+    paho calls `do_handshake` itself, before CONNECT: there the dates are judged, where the caller gave bounds of time.
+    """
 
     server_name: str = ""
     made: ssl.SSLSocket | None = None  # paho forgets to close it when the handshake fails
@@ -75,7 +80,7 @@ class _Connection:
         self._closed = False  # read by paho's thread too: a handshake may outlive the loop's patience
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._granting: int | None = None
-        self._tls = _context(line.tls, line.server_name) if line.tls is not None else None
+        self._tls = _context(line.tls, line.server_name, line.bounds) if line.tls is not None else None
         self._client = self._new_client()
 
     def start(self) -> None:
@@ -222,6 +227,8 @@ class Mqtt:
         backoff_base_s: First step of the full-jitter wait.
         backoff_cap_s: Longest wait.
         max_inflight: Most QoS 1 messages sent and not yet acknowledged by the broker.
+        bounds: What time it can be, for judging the broker's certificate; asked in paho's thread, so it may take a moment. None:
+            the wall clock is right, as headquarters' own is.
     """
 
     def __init__(
@@ -240,6 +247,7 @@ class Mqtt:
         backoff_base_s: float = 0.2,
         backoff_cap_s: float = 5.0,
         max_inflight: int = 64,
+        bounds: Callable[[], Bounds] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -254,6 +262,7 @@ class Mqtt:
         self.backoff_base_s = backoff_base_s
         self.backoff_cap_s = backoff_cap_s
         self.max_inflight = max_inflight
+        self.bounds = bounds
         self._connection: _Connection | None = None
 
     @property
@@ -314,14 +323,16 @@ class Mqtt:
         return came_up
 
 
-def _context(files: TlsFiles, server_name: str) -> _NamedContext:
+def _context(files: TlsFiles, server_name: str, bounds: Callable[[], Bounds] | None) -> _NamedContext:
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.server_name = server_name
     try:
         context.load_verify_locations(files.ca)
         context.load_cert_chain(files.cert, files.key)
-    except (OSError, ssl.SSLError) as error:
+        if bounds is not None:
+            context.judge_dates_by(bounds, Path(files.ca).read_text(encoding="ascii"))
+    except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigError(f"cannot use the certificate {files.cert}: {error}", "Enrol this box again") from error
     return context
 

@@ -27,6 +27,8 @@ class Catalog:
         self.vouchers: dict[str, Voucher] = {}
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
+        self.revoked_devices: frozenset[str] = frozenset()
+        self.retired = False  # HQ has revoked this box
 
     def verify(self, sealed: bytes, sha256: str) -> Document:
         """Judge a document's bytes.
@@ -58,3 +60,6 @@ class Catalog:
             self.orders = {order.order_id: order for order in document.orders}
         elif document.name == "staff":
             self.staff = {person.staff_ref: person for person in document.staff}
+        elif document.name == "devices":
+            self.revoked_devices = frozenset(document.devices)
+            self.retired = document.retired

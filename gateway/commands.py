@@ -3,23 +3,24 @@
 import asyncio
 import json
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from gateway import enrol_commands
 from gateway.config import GatewayConfig, load
-from gateway.errors import StoreError
+from gateway.errors import CONFIG_EXIT_STATUS, StoreError
 from gateway.schema import migrate as migrate_ledger
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The in-store half of O2O retail.")
 hq_app = typer.Typer(no_args_is_help=True, help="Headquarters.")
 app.add_typer(hq_app, name="hq")
 ConfigOption = Annotated[Path, typer.Option("--config", help="The box's configuration.")]
-DEFAULT_CONFIG = Path("build/store/shop/gateway.toml")
+BOX_CONFIG = Path("/etc/store-gateway/gateway.toml")
+DEFAULT_CONFIG = BOX_CONFIG if BOX_CONFIG.exists() else Path("build/store/shop/gateway.toml")
+enrol_commands.add_to(app, hq_app, DEFAULT_CONFIG)
 
 
 @app.command()
@@ -49,25 +50,72 @@ def migrate(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def install(
+    root: Annotated[Path, typer.Option("--root", help="Folder of an image to prepare; default: this machine.")] = Path("/"),
+    program: Annotated[str, typer.Option(help="Where store-gateway is on that machine; default: this one, in an image below /opt.")] = "",
+    now: Annotated[bool, typer.Option("--now", help="Also start the shop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Make this machine a shop's box: users, folders, systemd units, device rules; may be repeated."""
+    from provisioning import install as installing
+
+    try:
+        steps = installing.install(installing.Options(root, program, now, dry_run))
+    except StoreError as error:
+        _fail(str(error), CONFIG_EXIT_STATUS)
+    if as_json:
+        typer.echo(json.dumps([{"what": step.what, "outcome": step.outcome} for step in steps]))
+        return
+    Console().print(installing.as_table(steps, dry_run))
+    typer.echo(installing.next_step(steps, now))
+
+
+@app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """What the shop is doing now, as core sees it."""
-    core = _load(config).core
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{core.port}/v1/store", timeout=5) as reply:
-            view = json.load(reply)
-    except OSError as error:
-        _fail(f"core does not answer on port {core.port} ({error}). Is it running? `make store` starts one")
+    from provisioning.status import as_table, report
+
+    told = report(_load(config))
     if as_json:
-        typer.echo(json.dumps(view, ensure_ascii=False))
-        return
-    table = Table("what", "state")
-    for unit in view["units"]:
-        table.add_row(unit["unit"], unit["device_state"] if unit["connected"] else "[red]gone[/red]")
-    table.add_row("line to headquarters", "up" if view["line"]["up"] else "[red]down[/red]")
-    table.add_row("rows headquarters has not yet", str(view["line"]["waiting"]))
-    for name, count in view["counts"].items():
-        table.add_row(name, str(count))
-    Console().print(table)
+        typer.echo(json.dumps(told, ensure_ascii=False))
+    else:
+        Console().print(as_table(told))
+    if not told["serving"]:
+        _fail(f"core does not answer: {told['trouble']}. `store-gateway doctor` says what to do")
+
+
+@app.command()
+def doctor(
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    lang: Annotated[str, typer.Option(help="zh-Hant or en.")] = "zh-Hant",
+) -> None:
+    """What is wrong with this box, why it matters, and the next step. Exit status 1 if anything fails."""
+    from provisioning.doctor import LANGUAGES, as_text, examine, exit_status
+    from provisioning.doctor import as_json as in_json
+
+    if lang not in LANGUAGES:
+        _fail(f"--lang is one of {', '.join(LANGUAGES)}")
+    findings = examine(config)
+    typer.echo(in_json(findings) if as_json else as_text(findings, lang))
+    raise typer.Exit(exit_status(findings))
+
+
+@app.command()
+def support(
+    config: ConfigOption = DEFAULT_CONFIG,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("support.tar.gz"),
+    logs: Annotated[Path | None, typer.Option(help="Folder of *.log files, where units do not log to systemd's journal.")] = None,
+) -> None:
+    """One file for whoever helps from afar: checks, status, settings and logs, without keys, codes, PINs and numbers."""
+    from provisioning.support import bundle
+
+    try:
+        names = bundle(config, out, logs)
+    except OSError as error:
+        _fail(f"cannot write {out}: {error.strerror}. Name another file with --out")
+    typer.echo(f"{out}: {', '.join(names)}")
 
 
 @app.command()
@@ -105,6 +153,59 @@ def wan(
         _fail(str(error))
 
 
+HqOption = Annotated[Path, typer.Option(help="Headquarters' data folder.")]
+HQ_DATA = Path("build/store/hq")
+
+
+@hq_app.command()
+def devices(
+    store_name: Annotated[str, typer.Argument(metavar="STORE", help="The shop, such as tpe-001.")],
+    data: HqOption = HQ_DATA,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """A shop's paired devices: kiosk screens, tills and phones."""
+    from cloud_bridge.hq.commands import devices_command
+
+    try:
+        found = devices_command(data, store_name)
+    except StoreError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found:
+        typer.echo(f"{one['device_id']}  {one['state']:8}  {one['kind']:5}  {one['station']}  {one['name']}")
+
+
+@hq_app.command("revoke-device")
+def revoke_device(
+    store_name: Annotated[str, typer.Argument(metavar="STORE", help="The shop, such as tpe-001.")],
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="As `store-gateway hq devices STORE` lists it.")],
+    data: HqOption = HQ_DATA,
+) -> None:
+    """Take a device's right away, for good: a lost tablet, a stolen phone."""
+    from cloud_bridge.hq.commands import revoke_device_command
+
+    try:
+        typer.echo(f"revoked: {revoke_device_command(data, store_name, device)}")
+    except StoreError as error:
+        _fail(str(error))
+
+
+@hq_app.command()
+def revoke(
+    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="The box, such as gw-tpe-001.")],
+    data: HqOption = HQ_DATA,
+) -> None:
+    """Revoke a box: nothing it sends counts any more, and it stops serving as soon as it hears of it."""
+    from cloud_bridge.hq.commands import revoke_box_command
+
+    try:
+        typer.echo(f"revoked: {revoke_box_command(data, gateway)}")
+    except StoreError as error:
+        _fail(str(error))
+
+
 def _load(config: Path) -> GatewayConfig:
     try:
         return load(config)
@@ -112,9 +213,9 @@ def _load(config: Path) -> GatewayConfig:
         _fail(str(error))
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 1) -> NoReturn:
     typer.echo(f"store-gateway: {message}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,11 @@ class ScannerTable(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[Name, Meta(description="Instance name; its unit is `scanner@NAME`.")]
     source: Annotated[
-        str, Meta(description="`v4l2:DEVICE`, `virtual` (a camera that draws what it is shown), `evdev:DEVICE` or `serial:DEVICE`.")
+        str,
+        Meta(
+            description="`v4l2:DEVICE`, `frames:SOCKET` (grey pictures of 640x480 that another program writes there), "
+            "`virtual` (a camera that draws what it is shown), `evdev:DEVICE` or `serial:DEVICE`."
+        ),
     ]
     frames_per_s: Annotated[float, Meta(gt=0, le=60, description="Frame rate of a camera.")] = 8.0
     seed: Annotated[int, Meta(description="Seed of the virtual camera's noise; 0 takes a new one at each start.")] = 0

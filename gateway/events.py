@@ -257,6 +257,33 @@ class ParcelCollected(Event, frozen=True):
     event_time: Instant
 
 
+class DevicePaired(Event, frozen=True):
+    """A screen, a POS or a phone got a key of its own, or one more key. Of the key only the hash is known after this."""
+
+    device_id: str
+    kind: str  # "kiosk", "pos" or "phone"
+    station: str
+    name: str
+    key_sha256: str
+    by: str  # a staff reference; "box" for the box's own screen
+    event_time: Instant
+
+
+class DeviceRevoked(Event, frozen=True):
+    """A paired device may do nothing any more, for good."""
+
+    device_id: str
+    by: str  # a staff reference, or "hq"
+    event_time: Instant
+
+
+class DeviceSeen(Event, frozen=True):
+    """A paired device was used; stated now and then, not for each use. Lane 2."""
+
+    device_id: str
+    event_time: Instant
+
+
 class CatalogApplied(Event, frozen=True):
     """A signed document of HQ is now in force here. Lane 2."""
 
@@ -295,6 +322,9 @@ Row = (
     | OccupancyEstimated
     | DeviceChanged
     | LineChanged
+    | DevicePaired
+    | DeviceRevoked
+    | DeviceSeen
     | CatalogApplied
 )
 
@@ -311,6 +341,9 @@ LANE_OF: Final[dict[type[Event], Lane]] = {
     VisitStarted: Lane.TRAFFIC,
     VisitEnded: Lane.TRAFFIC,
     OccupancyEstimated: Lane.TRAFFIC,
+    DevicePaired: Lane.MONEY,
+    DeviceRevoked: Lane.MONEY,
+    DeviceSeen: Lane.HEALTH,
     DeviceChanged: Lane.HEALTH,
     LineChanged: Lane.HEALTH,
     CatalogApplied: Lane.HEALTH,

@@ -27,6 +27,7 @@ from gateway.chain import StoredRow as StoredRow
 from gateway.clock import Clock
 from gateway.errors import LedgerError
 from gateway.events import LANE_OF, EpochOpened, Lane, Row
+from gateway.meters import Histogram
 from gateway.schema import VERSION
 
 DAMAGED_HINT: Final = "Look at the disk (`store-gateway doctor`); headquarters holds every acknowledged row"
@@ -157,6 +158,7 @@ class Ledger:
         self.reach: dict[int, dict[int, int]] = {}
         self.cursors: dict[int, dict[int, int]] = {}
         self._heads: dict[int, tuple[int, bytes]] = {}
+        self.commits = Histogram()
         with contextlib.ExitStack() as undo:
             self._lock = _lock(path)
             undo.callback(os.close, self._lock)
@@ -292,7 +294,9 @@ class Ledger:
             self._connection.execute("BEGIN IMMEDIATE")
             for work in works:
                 self._insert(work, heads)
+            began_ns = self._clock.boottime_ns()
             self._connection.execute("COMMIT")
+            self.commits.observe((self._clock.boottime_ns() - began_ns) / 1e9)
         except Exception as error:  # noqa: BLE001 - a thread that died unsaid would leave core mute
             failure = LedgerError(f"the ledger could not commit: {error}", "Look at the disk (`store-gateway doctor`), then start again")
             self._loop.call_soon_threadsafe(self._failed, failure)

@@ -24,6 +24,8 @@ ACK_TAG: Final = b"SGA1"
 BEAT_TAG: Final = b"SGB1"
 ANSWER_TAG: Final = b"SGH1"
 BATCH_TAG: Final = b"SGR1"
+RENEW_TAG: Final = b"SGN1"
+RENEWED_TAG: Final = b"SGC1"
 MANIFEST_TAG: Final = b"SGM1"
 DOCUMENT_TAG: Final = b"SGD1"
 
@@ -135,6 +137,21 @@ class BeatAnswered(Struct, frozen=True):
     hq_time_us: int
 
 
+class Renew(Struct, frozen=True):
+    """A box asks for its next certificate, for a key it has just made. Signed by the box."""
+
+    gateway: str
+    csr: str  # PEM
+    asked_us: int
+
+
+class Renewed(Struct, frozen=True):
+    """HQ's answer: the next certificate, PEM. A box that was revoked gets none."""
+
+    gateway: str
+    certificate: str
+
+
 # ---------------------------------------------------------------- documents
 
 
@@ -204,16 +221,18 @@ class Document(Struct, frozen=True):
     """A whole, versioned document for one box. Exactly the lists its name stands for are filled."""
 
     gateway: str
-    name: str  # "keys", "vouchers", "orders" or "staff"
+    name: str  # one of `DOCUMENT_NAMES`
     version: int
     issued_us: int
     keys: list[TokenKey] = field(default_factory=list)
     vouchers: list[Voucher] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     staff: list[Staff] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)  # identifiers of the shop's devices that HQ revoked, all of them
+    retired: bool = False  # in "devices" only: this box itself was revoked and serves nobody any more
 
 
-DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff")
+DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices")
 
 
 def digest(sealed: bytes) -> str:

@@ -5,25 +5,33 @@ Light on purpose: Typer, rich and every other unit's libraries stay out of a uni
 
 import asyncio
 import contextlib
-import ctypes
+import functools
 import logging
+import os
 import signal
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from gateway import memory
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, load
 from gateway.errors import CONFIG_EXIT_STATUS, ConfigError, LedgerError
+from gateway.health import Watchdog, enrolment_dir, tell
+from gateway.logs import to_stderr
+
+if TYPE_CHECKING:
+    from gateway.core.desk import Desk
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG: Final = 1
+LITTLE_DISK_B: Final = 64 * 2**20  # below it core's status says so; the ledger takes half a kilobyte a sale
 # Unit kind to the module whose `run(config, name, clock)` is its process.
 DRIVERS: Final = {
     "ble": ("gateway.ble.__main__", "run"),
@@ -32,14 +40,15 @@ DRIVERS: Final = {
     "board": ("gateway.locker.__main__", "run_virtual"),
     "bridge": ("cloud_bridge.__main__", "run"),
 }
-KINDS: Final = ("core", *DRIVERS, "hq")
+KINDS: Final = ("core", "enroll", *DRIVERS, "hq")
 
 
 def run_unit(arguments: list[str]) -> int:
     """Run a unit until it is told to end: `UNIT --config FILE [--with-parent]`. Returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    to_stderr()
     try:
         unit, config = _understand(arguments)
+        memory.share_heaps()
         start = _headquarters(config) if unit == "hq" else _unit(unit, load(config))
         asyncio.run(_until_told(start))
     except ConfigError as error:
@@ -57,6 +66,8 @@ def _understand(arguments: list[str]) -> tuple[str, Path]:
     words = list(arguments)
     if "--with-parent" in words:
         words.remove("--with-parent")
+        import ctypes  # for this only; on a box systemd is the parent
+
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if len(words) != 3 or words[1] != "--config":
         raise ConfigError("usage: store-gateway run UNIT --config FILE", f"UNIT is one of {', '.join(KINDS)}, with @NAME for an instance")
@@ -67,6 +78,8 @@ def _unit(unit: str, config: GatewayConfig) -> Callable[[], Awaitable[None]]:
     kind, _, name = unit.partition("@")
     if kind == "core":
         return lambda: run_core(config)
+    if kind == "enroll":
+        return lambda: run_enroll(config)
     if kind not in DRIVERS:
         raise ConfigError(f"there is no unit {unit}", f"Known: {', '.join(KINDS)}")
     module, function = DRIVERS[kind]
@@ -91,15 +104,67 @@ async def run_core(config: GatewayConfig) -> None:
     from gateway.kiosk.app import serve
     from provisioning.authority import Enrolment
 
-    enrolment = Enrolment.load(config.enrolment_dir)
+    enrolment = Enrolment.load(enrolment_dir(config.enrolment_dir))
     desk = Desk(config, SystemClock(), enrolment.hq_public, software())
+    listening = asyncio.Event()
+    # One inside the other: at the end the doors answer what is under way, and only then does the desk close its ledger.
+    async with asyncio.TaskGroup() as core:
+        core.create_task(desk.run())
+        async with asyncio.TaskGroup() as doors:
+            doors.create_task(serve(desk, config.core.host, config.core.port, listening=lambda _port: listening.set()))
+            doors.create_task(Watchdog().run(functools.partial(_prove_core, desk, listening)))
+
+
+async def run_enroll(config: GatewayConfig) -> None:
+    """Until this box is enrolled: its label is read by its scanners or pasted into its page. Then ends."""
+    from gateway.kiosk.enrol import serve
+    from provisioning.unit import EnrolDesk, run
+
+    def page(desk: EnrolDesk) -> Awaitable[None]:
+        store = config.store
+        present = functools.partial(desk.present, by_page=True)
+        return serve(config.core.host, config.core.port, store.gateway, store.name_zh or store.store, lambda: desk.standing, present)
+
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(desk.run())
-        tasks.create_task(serve(desk, config.core.host, config.core.port))
+        watched = tasks.create_task(Watchdog().run(_nothing_to_prove))
+        await run(config, SystemClock(), page)
+        watched.cancel()
+
+
+async def _nothing_to_prove() -> str:
+    return "waiting for a label"
+
+
+async def _prove_core(desk: "Desk", listening: asyncio.Event) -> str:
+    """Returns once core has taken a connection of the link and its ledger has answered through both of its connections.
+
+    Nothing is written, so a full disk answers too: it is degraded, not dead.
+    """
+    await listening.wait()
+    await _connect(desk.config.link_path)
+    ledger = desk._ledger  # the desk has no door of its own for this
+    await ledger.append([])  # the writing thread begins, finds nothing to write, ends
+    ledger.head_at(ledger.epoch.number, 0, 1)
+    disk = os.statvfs(desk.config.state_dir)
+    free_b = disk.f_bavail * disk.f_frsize
+    return "serving" if free_b > LITTLE_DISK_B else f"degraded: {free_b // 2**20} MB left on the disk"
+
+
+async def _connect(link: Path) -> None:
+    while True:
+        try:
+            _, writer = await asyncio.open_unix_connection(link)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        return
 
 
 def software() -> str:
     """This release, as epochs name it."""
+    from importlib import metadata  # 3 MB with all that it brings along; only core asks
+
     try:
         return f"store-gateway {metadata.version('store-gateway')}"
     except metadata.PackageNotFoundError:
@@ -110,9 +175,11 @@ async def _until_told(start: Callable[[], Awaitable[None]]) -> None:
     """Run until done, or until SIGTERM or SIGINT asks for an orderly end."""
     running = asyncio.ensure_future(start())
     loop = asyncio.get_running_loop()
+    memory.tidy_when_settled()
     told = asyncio.Event()
 
     def end() -> None:
+        tell("STOPPING=1")
         told.set()
         running.cancel()
 

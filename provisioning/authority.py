@@ -3,38 +3,36 @@
 Headquarters keeps three secrets in one folder: the key of its X.509 authority (names boxes and brokers), the `root` key
 (Ed25519; signs documents, manifests and acknowledgements) and a token key (Ed25519; signs vouchers and pickups). A box makes
 two keys of its own that never leave it: one for TLS, one that signs its batches. It hands over a certificate request and the
-public half of the second, with a secret that works once, and gets its certificate and headquarters' public keys back.
+public half of the second, with a secret that works once, and gets its certificate and headquarters' public keys back
+(`provisioning.enroll` does the talking).
 
 The box's folder: `tls.key tls.crt ca.crt sign.key hq.json`. `hq.json` is written last: with it the box is enrolled.
 """
 
 import datetime
 import ipaddress
-import json
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
-from gateway.errors import BrokerError, ConfigError, MalformedFrame
+from gateway.errors import ConfigError, MalformedFrame
 from gateway.signed import public_from_hex, public_hex
 
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 90
 CLIENT_DAYS: Final = 30  # renewed at two thirds of its life
 SKEW: Final = datetime.timedelta(hours=1)  # a box whose clock is a little behind must still accept a fresh certificate
-MAX_REPLY_B: Final = 65_536
-ENROL_TIMEOUT_S: Final = 10.0
+AUTHORITY_NAME: Final = "Store gateway authority"  # labels do not carry it, so it never changes
+HELLO_TAG: Final = b"SGT1"
 
 
 class HqFacts(Struct, frozen=True, kw_only=True):
@@ -45,15 +43,54 @@ class HqFacts(Struct, frozen=True, kw_only=True):
     store: str
     number: int  # the shop's number in signed codes
     gateway: str
+    door: str = ""  # where the box found headquarters' HTTPS door, `host:port`: written by the box, for renewal and for the time
+
+
+class Hello(Struct, frozen=True, kw_only=True):
+    """Headquarters says who it is and what time it is, sealed under `HELLO_TAG`: answer of `GET /hello`."""
+
+    nonce: str  # the asker's own, so that this is no old answer
+    hq_time_us: int
+    hq_public: list[str]
+    ca: str  # PEM
+
+
+class Shop(Protocol):
+    """Who a box is: `[store]` of its configuration."""
+
+    @property
+    def tenant(self) -> str:
+        """The chain."""
+
+    @property
+    def store(self) -> str:
+        """The shop."""
+
+    @property
+    def number(self) -> int:
+        """The shop's number in signed codes."""
+
+    @property
+    def gateway(self) -> str:
+        """The box."""
 
 
 class EnrolAsk(Struct, frozen=True, kw_only=True):
-    """What a box hands over: body of `POST /api/enrol`."""
+    """What a box hands over: body of `POST /.well-known/est/simpleenroll`."""
 
-    secret: str
+    secret: str  # of the label, 32 hex digits
     gateway: str
+    tenant: str
+    store: str
+    number: int
     csr: str  # PEM
     public: str  # Ed25519, 64 hex digits: signs its batches
+    proof: str  # that signature over `proven`, 128 hex digits: this box holds the key
+
+    @property
+    def proven(self) -> bytes:
+        """What `proof` signs."""
+        return f"SGE1 enrol\n{self.gateway}\n{self.secret}\n{self.csr}".encode("utf-8", "surrogatepass")
 
 
 class EnrolReply(Struct, frozen=True, kw_only=True):
@@ -106,6 +143,11 @@ class Authority:
     def ca_pem(self) -> str:
         """The authority's certificate."""
         return self._ca_cert.public_bytes(Encoding.PEM).decode("ascii")
+
+    @property
+    def ca_point(self) -> bytes:
+        """The authority's public key as labels carry it: a compressed point, 33 bytes."""
+        return self._ca_key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
 
     @property
     def token_key_id(self) -> int:
@@ -208,10 +250,15 @@ def make_box_keys(folder: Path, gateway: str) -> str:
     return _csr(_read_or_make_ec(folder / "tls.key"), gateway)
 
 
-def enrol_ask(folder: Path, gateway: str, secret: str) -> EnrolAsk:
+def enrol_ask(folder: Path, shop: Shop, secret: bytes) -> EnrolAsk:
     """What to hand over, from keys made on this box."""
-    csr = make_box_keys(folder, gateway)
-    return EnrolAsk(secret=secret, gateway=gateway, csr=csr, public=public_hex(_read_ed25519(folder / "sign.key").public_key()))
+    csr = make_box_keys(folder, shop.gateway)
+    key = _read_ed25519(folder / "sign.key")
+    ask = EnrolAsk(
+        secret=secret.hex(), gateway=shop.gateway, tenant=shop.tenant, store=shop.store, number=shop.number, csr=csr,
+        public=public_hex(key.public_key()), proof="",
+    )  # fmt: skip
+    return msgspec.structs.replace(ask, proof=key.sign(ask.proven).hex())
 
 
 def keep_reply(folder: Path, reply: EnrolReply) -> None:
@@ -219,29 +266,6 @@ def keep_reply(folder: Path, reply: EnrolReply) -> None:
     write_private(folder / "tls.crt", reply.certificate.encode("ascii"))
     write_private(folder / "ca.crt", reply.ca.encode("ascii"))
     write_private(folder / "hq.json", msgspec.json.format(msgspec.json.encode(reply.facts), indent=2))
-
-
-def enrol(hq_url: str, secret: str, folder: Path, gateway: str) -> Enrolment:
-    """Enrol this box: make its keys, ask headquarters, keep the answer. Blocks for up to ten seconds: not for a loop.
-
-    Raises:
-        BrokerError: Headquarters cannot be reached, or answers nonsense: try again.
-        ConfigError: Headquarters refuses: the secret is wrong, used up, or for another box.
-    """
-    if not hq_url.startswith(("http://", "https://")):
-        raise ConfigError(f"{hq_url} is no address of headquarters", "Give one that starts with https://")
-    body = msgspec.json.encode(enrol_ask(folder, gateway, secret))
-    request = urllib.request.Request(hq_url.rstrip("/") + "/api/enrol", body, {"Content-Type": "application/json"})  # noqa: S310 - scheme checked
-    try:
-        with urllib.request.urlopen(request, timeout=ENROL_TIMEOUT_S) as response:  # noqa: S310 - scheme checked
-            reply = msgspec.json.decode(response.read(MAX_REPLY_B), type=EnrolReply)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise ConfigError(f"headquarters refuses this box: {_detail(error)}", "Ask headquarters for a new enrolment secret") from error
-    except (OSError, msgspec.DecodeError) as error:
-        raise BrokerError(f"cannot enrol with {hq_url}: {error}", "Check the address and the line, then try again") from error
-    keep_reply(folder, reply)
-    return Enrolment.load(folder)
 
 
 # ---------------------------------------------------------------- files and certificates
@@ -261,13 +285,6 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _detail(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.loads(error.read(MAX_REPLY_B))["detail"])
-    except (ValueError, KeyError, TypeError, OSError):
-        return f"HTTP {error.code}"
 
 
 def _token_id(path: Path) -> int:
@@ -340,7 +357,7 @@ def _dated(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
 
 
 def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = _name("Store gateway authority")
+    name = _name(AUTHORITY_NAME)
     usage = x509.KeyUsage(
         digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
         key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
@@ -352,3 +369,26 @@ def _self_signed(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .sign(key, hashes.SHA256())
     )
+
+
+def anchor(point: bytes) -> str:
+    """A trust anchor, PEM, for an authority of which only the key is known: its name is always the same, and nobody checks the
+    signature of an anchor, so a throw-away key makes it. It is used for a few seconds and kept nowhere.
+
+    Raises:
+        MalformedFrame: Not a point of P-256.
+    """
+    try:
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError as error:
+        raise MalformedFrame("not a P-256 key") from error
+    name = _name(AUTHORITY_NAME)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key).serial_number(1)
+        .not_valid_before(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    )  # fmt: skip
+    return made.public_bytes(Encoding.PEM).decode("ascii")

@@ -12,6 +12,10 @@ GATEWAY: Final = "gw-tpe-001"
 STORE_NUMBER: Final = 101
 STATION: Final = "counter"
 BANK: Final = "wall"
+STORES_CSV: Final = """\
+store,number,name_zh,name_en,timezone,gateway
+{store},{number},台北一店,Taipei No. 1,Asia/Taipei,{gateway}
+"""
 CAMERA: Final = "counter"
 USUAL_PORTS: Final = {"kiosk": 8080, "hq": 8090, "broker": 8883, "relay": 18883}
 
@@ -139,6 +143,16 @@ class Plan(Struct, frozen=True):
         return self.folder / "hq"
 
     @property
+    def stores_csv(self) -> Path:
+        """What headquarters is told of its shops."""
+        return self.folder / "hq" / "stores.csv"
+
+    @property
+    def labels_pdf(self) -> Path:
+        """The sheet of labels that headquarters would send out."""
+        return self.folder / "hq" / "labels.pdf"
+
+    @property
     def kiosk_url(self) -> str:
         """Core's pages."""
         return f"http://127.0.0.1:{self.ports.kiosk}"
@@ -171,6 +185,7 @@ class Plan(Struct, frozen=True):
             folder=self.hq_dir, hq=ports.hq, broker=ports.broker, camera=self.camera_control, store=STORE, relay=ports.relay
         )
         self.hq_toml.write_text(text, encoding="utf-8")
+        self.stores_csv.write_text(STORES_CSV.format(store=STORE, number=STORE_NUMBER, gateway=GATEWAY), encoding="utf-8")
 
 
 def choose_ports() -> Ports:

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from msgspec import Struct
 
@@ -48,7 +48,7 @@ class Keeper:
         self._ending = False
         self.kept: dict[str, Kept] = {}
 
-    async def __aenter__(self) -> "Keeper":
+    async def __aenter__(self) -> Self:
         self._logs.mkdir(parents=True, exist_ok=True)
         await self._tasks.__aenter__()
         return self
@@ -64,6 +64,11 @@ class Keeper:
         """Start `store-gateway run ARGUMENTS` and keep it running."""
         self.kept[name] = Kept(name, [sys.executable, "-m", "gateway", "run", *arguments, "--with-parent"])
         self._tasks.create_task(self._keep(self.kept[name]))
+
+    def once(self, name: str, *arguments: str) -> "asyncio.Task[int]":
+        """Start `store-gateway run ARGUMENTS`, which ends by itself; the task gives its exit status."""
+        self.kept[name] = Kept(name, [sys.executable, "-m", "gateway", "run", *arguments, "--with-parent"])
+        return self._tasks.create_task(self._live_once(self.kept[name]))
 
     def log_path(self, name: str) -> Path:
         """Where a process's output is."""
@@ -88,6 +93,12 @@ class Keeper:
 
     def _ended(self) -> bool:
         return self._ending
+
+    async def _live_once(self, kept: Kept) -> int:
+        try:
+            return await self._live(kept)
+        finally:
+            del self.kept[kept.name]  # its number may soon be another process's
 
     async def _live(self, kept: Kept) -> int:
         with self.log_path(kept.name).open("ab") as log:

@@ -140,9 +140,18 @@ async def show(camera: Path, text: str, seconds: float = SHOW_S) -> dict[str, An
     Raises:
         OSError: The camera's process is not there.
     """
+    return await order(camera, do="show", text=text, seconds=seconds)
+
+
+async def order(camera: Path, **words: Any) -> dict[str, Any]:
+    """Order the virtual camera about, and return its answer.
+
+    Raises:
+        OSError: The camera's process is not there.
+    """
     reader, writer = await asyncio.open_unix_connection(camera)
     try:
-        writer.write(json.dumps({"do": "show", "text": text, "seconds": seconds}).encode() + b"\n")
+        writer.write(json.dumps(words).encode() + b"\n")
         await writer.drain()
         return dict(json.loads(await reader.readline()))
     finally:

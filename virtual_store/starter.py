@@ -1,7 +1,8 @@
 """Brings up headquarters and one shop, the way an installer would, and takes everything down again.
 
-The order is the real one: headquarters first; then the box is announced there and enrols with the single-use secret it gets;
-then its tables are made; then its processes start and find each other by themselves, however often any of them is killed.
+The order is the real one: headquarters is told of its shop by one command and prints a label; the box waits with its scanner
+running, the label is held before the camera, the box enrols by itself; then its tables are made; then its other processes
+start and find each other by themselves, however often any of them is killed.
 """
 
 import asyncio
@@ -13,21 +14,27 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from cloud_bridge.hq.batch import batch, read_stores
 from cloud_bridge.hq.options import read_addresses
 from gateway.errors import StoreError
 from gateway.schema import migrate
-from provisioning.authority import enrol, write_private
+from provisioning.authority import write_private
+from provisioning.enroll import is_enrolled
+from provisioning.sheet import Sticker, cjk_font, sheets
 from virtual_store import books
-from virtual_store.plan import BANK, CAMERA, GATEWAY, STATION, STORE, STORE_NUMBER, TENANT, Plan
+from virtual_store.plan import BANK, CAMERA, STATION, STORE, TENANT, Plan
 from virtual_store.processes import Keeper
-from virtual_store.shoppers import Shoppers
+from virtual_store.shoppers import Shoppers, order
 from virtual_store.web import Refused, Web
 
 READY_WITHIN_S: Final = 60.0
 DRAIN_WITHIN_S: Final = 60.0
 LAST_VISITS_S: Final = 30.0
 DOCUMENTS: Final = ("keys", "staff")
-UNITS: Final = ("core", "ble@radio", f"scanner@{CAMERA}", f"locker@{BANK}", "bridge")
+SCANNER: Final = f"scanner@{CAMERA}"
+LABEL_S: Final = 60.0  # how long the label is held before the camera at most
+UNITS: Final = ("core", "ble@radio", SCANNER, f"locker@{BANK}", "bridge")
+BEHIND_ENROLMENT: Final = ("core", "bridge")  # they have nothing to say before
 
 
 class Addresses(Struct, frozen=True):
@@ -57,6 +64,7 @@ class Starter:
         self.shop = Web(plan.kiosk_url)
         self.addresses: Addresses | None = None
         self.ready_s = 0.0
+        self._enrolling: asyncio.Task[int] | None = None
 
     async def __aenter__(self) -> "Starter":
         began_s = time.monotonic()
@@ -90,11 +98,13 @@ class Starter:
 
     async def _start(self) -> None:
         self.plan.write()
-        login = await self._start_hq()
-        clerk = await self._enrol()
-        await asyncio.to_thread(migrate, self.ledger)
+        self._start_box()
+        async with asyncio.TaskGroup() as tasks:
+            hq = tasks.create_task(self._start_hq())
+            tasks.create_task(asyncio.to_thread(migrate, self.ledger))
+        login, clerk = hq.result(), await self._enrol()
         config = str(self.plan.gateway_toml)
-        for name in (f"board@{BANK}", *UNITS):
+        for name in BEHIND_ENROLMENT:
             self.keeper.keep(name, name, "--config", config)
         await self._until_serving()
         kiosk = self.plan.kiosk_url
@@ -102,6 +112,14 @@ class Starter:
             shop=f"{kiosk}/", kiosk=f"{kiosk}/kiosk/{STATION}", staff=f"{kiosk}/staff", hq=login,
             clerk_ref=clerk["staff_ref"], clerk_name=clerk["name"], clerk_pin=clerk["pin"],
         )  # fmt: skip
+
+    def _start_box(self) -> None:
+        """What runs on a box that is nobody yet: its drivers, and the unit that waits for a label."""
+        config = str(self.plan.gateway_toml)
+        for name in (SCANNER, f"board@{BANK}", *(unit for unit in UNITS if unit not in (SCANNER, *BEHIND_ENROLMENT))):
+            self.keeper.keep(name, name, "--config", config)
+        if not is_enrolled(self.plan.gateway_toml.parent / "state" / "enrolment"):
+            self._enrolling = self.keeper.once("enroll", "enroll", "--config", config)
 
     async def _start_hq(self) -> str:
         self._told("headquarters starts")
@@ -116,21 +134,39 @@ class Starter:
         return found.login
 
     async def _enrol(self) -> dict[str, str]:
-        """Announce the box and enrol it, once in its life; the clerk's PIN is kept beside the demo, since nobody else has it."""
+        """Announce the shop and show its label to the box, once in its life.
+
+        The clerk's PIN is kept beside the demo, since nobody else has it.
+        """
         kept = self.plan.folder / "clerk.json"
-        folder = self.plan.gateway_toml.parent / "state" / "enrolment"
-        if kept.exists() and (folder / "hq.json").exists():
-            return dict(json.loads(kept.read_text()))
-        self._told("the shop's box enrols")
-        box = {
-            "gateway": GATEWAY, "tenant": TENANT, "store": STORE, "number": STORE_NUMBER, "name_zh": "台北一店",
-            "name_en": "Taipei No. 1", "timezone": "Asia/Taipei",
-        }  # fmt: skip
-        announced = await self.hq.post("/api/boxes", box)
-        await asyncio.to_thread(enrol, self.hq.base, announced["secret"], folder, GATEWAY)
-        clerk = dict(announced["staff"])
-        write_private(kept, json.dumps(clerk).encode())
-        return clerk
+        if self._enrolling is not None:
+            self._told("headquarters prints the box's label; the box's camera reads it")
+            announced = await asyncio.to_thread(self._announce)
+            if announced["staff"] is not None:
+                write_private(kept, json.dumps(announced["staff"]).encode())
+            await self._until_true(lambda: self._show_label(announced["label"]), "the shop's camera did not come up")
+            async with asyncio.timeout(READY_WITHIN_S):
+                status = await self._enrolling
+            if status:
+                raise StoreError("the box did not enrol", f"Its output is in {self.keeper.log_path('enroll')}")
+            await order(self.plan.camera_control, do="clear")
+        if not kept.exists():
+            clerk = await self.hq.post(f"/api/stores/{STORE}/staff", {"name": "店長", "roles": ["clerk", "manager"]})
+            write_private(kept, json.dumps(clerk).encode())
+        return dict(json.loads(kept.read_text()))
+
+    async def _show_label(self, label: str) -> bool:
+        try:
+            return bool((await order(self.plan.camera_control, do="show", text=label, seconds=LABEL_S)).get("ok"))
+        except (OSError, ValueError):
+            return False
+
+    def _announce(self) -> dict[str, Any]:
+        """What `store-gateway hq batch` does: register the shop, print its label."""
+        lines = read_stores(self.plan.stores_csv, TENANT)
+        (issued,) = batch(self.plan.hq_dir, lines, again=True, days=1).issued
+        write_private(self.plan.labels_pdf, sheets([Sticker.of(issued)], cjk_font()))
+        return dict(issued)
 
     async def _until_serving(self) -> None:
         self._told("the shop's processes start")

@@ -44,17 +44,33 @@ class Web:
         """
         return await asyncio.to_thread(self.call, path, json.dumps(body).encode())
 
+    async def pair(self, station: str) -> "Web":
+        """As `pair_now`."""
+        return await asyncio.to_thread(self.pair_now, station)
+
+    def pair_now(self, station: str) -> "Web":
+        """Open a station's kiosk page, as the screen of the box itself does: the page's cookie is this device's key from now on.
+
+        Raises:
+            Refused: An error status, or no answer.
+        """
+        self._fetch(f"/kiosk/{station}", None)
+        return self
+
     def call(self, path: str, body: bytes | None) -> Any:
         """As `get` and `post`, for callers without a loop."""
+        text = self._fetch(path, body)
+        return json.loads(text) if text.strip() else None
+
+    def _fetch(self, path: str, body: bytes | None) -> bytes:
         headers = {"Content-Type": "application/json", "Origin": self.base}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(self.base + path, data=body, headers=headers)  # noqa: S310 - our own http addresses
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as reply:
-                text = reply.read()
+                return bytes(reply.read())
         except urllib.error.HTTPError as error:
             raise Refused(f"{path}: status {error.code}: {error.read(500).decode('utf-8', 'replace')}", error.code) from error
         except (urllib.error.URLError, OSError) as error:
             raise Refused(f"{path}: {error}", 0) from error
-        return json.loads(text) if text.strip() else None

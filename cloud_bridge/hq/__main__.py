@@ -7,25 +7,27 @@ ports and the shops send again what it had not acknowledged.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import registry
-from cloud_bridge.hq.broker import OWN_NAME, BrokerFiles, EmbeddedBroker
+from cloud_bridge.hq import devices, enrolment, registry
+from cloud_bridge.hq.broker import OWN_NAME, BrokerFiles, EmbeddedBroker, Fence
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Feed
+from cloud_bridge.hq.fleet import Fleet
 from cloud_bridge.hq.ingest import BrokerAddress, Ingest
+from cloud_bridge.hq.intake import Intake
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
 from cloud_bridge.hq.sqlite import Store
 from cloud_bridge.hq.wan import Lines
 from cloud_bridge.hq.web import application
 from cloud_bridge.mqtt import TlsFiles
-from gateway.clock import SystemClock
+from gateway.clock import Clock, SystemClock
 from provisioning.authority import Authority
 
 log = logging.getLogger(__name__)
@@ -58,11 +60,14 @@ async def run(options: HqOptions) -> None:
     await store.open()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        address = await _broker(options, ports, authority, data / "broker", stack)
-        await _serve(options, ports, authority, store, address)
+        fence = Fence(await store.read(devices.retired_boxes))
+        address = await _broker(options, ports, authority, data / "broker", stack, fence)
+        await _serve(options, ports, authority, store, address, fence)
 
 
-async def _broker(options: HqOptions, ports: Ports, authority: Authority, folder: Path, stack: contextlib.AsyncExitStack) -> BrokerAddress:
+async def _broker(
+    options: HqOptions, ports: Ports, authority: Authority, folder: Path, stack: contextlib.AsyncExitStack, fence: Fence
+) -> BrokerAddress:
     cert, key = authority.issue_own_client(folder, OWN_NAME)
     ca = folder / "ca.crt"
     ca.write_text(authority.ca_pem, encoding="ascii")
@@ -71,26 +76,30 @@ async def _broker(options: HqOptions, ports: Ports, authority: Authority, folder
         outside = options.external
         return BrokerAddress(outside.host, outside.port, outside.tls or own, outside.server_name)
     server_cert, server_key = authority.issue_server(folder, ["localhost", LOOPBACK, *options.names])
-    broker = EmbeddedBroker(options.broker_host, ports.broker, BrokerFiles(str(ca), str(server_cert), str(server_key)))
+    broker = EmbeddedBroker(options.broker_host, ports.broker, BrokerFiles(str(ca), str(server_cert), str(server_key)), fence)
     await broker.start()
     stack.push_async_callback(broker.stop)
     return BrokerAddress(LOOPBACK, ports.broker, own, "localhost")
 
 
-async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress) -> None:
+async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress, fence: Fence) -> None:
     clock, feed, press = SystemClock(), Feed(), Press(authority)
-    ingest = Ingest(store, press, authority.root, clock, feed, address)
+    ingest = Ingest(store, press, authority.root, clock, feed, address, fence)
     lines = Lines(LOOPBACK, (address.host, address.port), ports.relay)
-    office = Office(store, authority, press, ingest, feed, lines, clock, options.camera_control)
+    intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door))
+    fleet = Fleet(store, press, ingest, feed, clock, fence)
+    office = Office(store, intake, press, ingest, feed, lines, clock, options.camera_control)
     for row in await store.read(registry.boxes):
         await lines.open(row.store)
     token = admin_token(Path(options.data_dir))
-    server = _Server(_uvicorn_config(application(office, token, options), options, ports))
+    server = _Server(_uvicorn_config(application(office, fleet, token, options), options, ports))
+    door = _Server(_door_config(options, ports, authority, intake, clock))
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ingest.run())
             tasks.create_task(_serve_http(server, feed))
-            tasks.create_task(_say_where(options, ports, office, server, token, address))
+            tasks.create_task(_serve_http(door, feed))
+            tasks.create_task(_say_where(options, ports, office, (server, door), token, address))
     finally:
         await lines.close()
 
@@ -104,9 +113,11 @@ async def _serve_http(server: _Server, feed: Feed) -> None:
         raise
 
 
-async def _say_where(options: HqOptions, ports: Ports, office: Office, server: _Server, token: str, address: BrokerAddress) -> None:
+async def _say_where(
+    options: HqOptions, ports: Ports, office: Office, servers: Sequence[_Server], token: str, address: BrokerAddress
+) -> None:
     """Write `addresses.json` when everything listens, and again when a shop was added."""
-    while not (server.started and office.ingest.connected):  # noqa: ASYNC110 - uvicorn has but a flag
+    while not (all(server.started for server in servers) and office.ingest.connected):  # noqa: ASYNC110 - uvicorn has but a flag
         await asyncio.sleep(READY_POLL_S)
     http = f"http://{options.http_host}:{ports.http}"
     written: dict[str, int] | None = None
@@ -115,10 +126,16 @@ async def _say_where(options: HqOptions, ports: Ports, office: Office, server: _
             written = office.lines.ports()
             said = Addresses(
                 http=http, login=f"{http}/login?token={token}", admin_token=token, broker_host=address.host, broker_port=address.port,
-                relays=written,
+                relays=written, door=f"{options.door_name}:{ports.door}",
             )  # fmt: skip
             await asyncio.to_thread(write_addresses, Path(options.data_dir), said)
         await asyncio.sleep(0.2)
+
+
+def _door_config(options: HqOptions, ports: Ports, authority: Authority, intake: Intake, clock: Clock) -> uvicorn.Config:
+    names = ["localhost", LOOPBACK, *options.names, options.door_name]
+    cert, key = authority.issue_server(Path(options.data_dir) / "door", list(dict.fromkeys(names)))
+    return enrolment.server_config(enrolment.application(intake, clock), options.enrol_host, ports.door, cert, key)
 
 
 def _uvicorn_config(app: ASGIApp, options: HqOptions, ports: Ports) -> uvicorn.Config:

@@ -18,12 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cloud_bridge.hq import reports
 from cloud_bridge.hq.documents import VoucherAsk
+from cloud_bridge.hq.intake import Expected
+from cloud_bridge.hq.labels import VALID_DAYS
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
 from cloud_bridge.hq.sqlite import StoredRow
 from cloud_bridge.hq.wan import Line
-from provisioning.authority import EnrolAsk
 
 QUIET_S: Final = 5.0  # a watcher hears the state at least this often
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
@@ -45,16 +46,20 @@ class NewBox(_Body):
     name_zh: str = Field("", max_length=80)
     name_en: str = Field("", max_length=80)
     timezone: str = Field("Asia/Taipei", max_length=60)
-    again: bool = Field(False, description="A new secret although the box has enrolled: its disk was lost.")
+    again: bool = Field(False, description="A new label although the box has enrolled: its disk was lost.")
+    valid_days: Annotated[int, Field(ge=1, le=365)] = VALID_DAYS
+
+    def row(self) -> BoxRow:
+        """As registered."""
+        return BoxRow(self.gateway, self.tenant, "0", self.store, self.number, self.name_zh, self.name_en, self.timezone, None)
 
 
-class Enrol(_Body):
-    """A box hands over its public keys and its single-use secret."""
+class NewBoxes(_Body):
+    """Many shops at once."""
 
-    secret: str = Field(max_length=64)
-    gateway: Level
-    csr: str = Field(max_length=4096)
-    public: str = Field(max_length=64)
+    boxes: Annotated[list[NewBox], Field(min_length=1, max_length=50)]
+    again: bool = Field(False, description="New labels also for boxes that were registered before.")
+    valid_days: Annotated[int, Field(ge=1, le=365)] = VALID_DAYS
 
 
 class NewVoucher(_Body):
@@ -103,20 +108,15 @@ def routes(office: Office) -> APIRouter:
 def _box_routes(office: Office) -> APIRouter:
     router = APIRouter(prefix="/api", tags=["boxes"])
 
-    @router.post("/boxes", status_code=201, summary="Register a shop's box; secret and PIN are shown this once")
+    @router.post("/boxes", status_code=201, summary="Register a shop's box; label and PIN are shown this once")
     async def expect_box(body: NewBox) -> dict[str, Any]:
-        row = BoxRow(body.gateway, body.tenant, "0", body.store, body.number, body.name_zh, body.name_en, body.timezone, None)
-        expected = await office.expect_box(row, body.again)
-        staff = expected.staff
-        return {
-            "secret": expected.secret, "store": body.store, "gateway": body.gateway, "relay_port": expected.relay_port,
-            "staff": {"staff_ref": staff.staff_ref, "name": staff.name, "pin": staff.pin} if staff else None,
-        }  # fmt: skip
+        (expected,) = await office.intake.announce([body.row()], again=body.again, days=body.valid_days, only_new=False)
+        return describe_expected(expected)
 
-    @router.post("/enrol", summary="A box enrols with its single-use secret")
-    async def enrol(body: Enrol) -> dict[str, Any]:
-        reply = await office.enrol(EnrolAsk(secret=body.secret, gateway=body.gateway, csr=body.csr, public=body.public))
-        return _builtins(reply)
+    @router.post("/boxes/batch", status_code=201, summary="Register many; those registered before are left alone unless `again`")
+    async def expect_boxes(body: NewBoxes) -> list[dict[str, Any]]:
+        rows = [box.row() for box in body.boxes]
+        return [describe_expected(one) for one in await office.intake.announce(rows, again=body.again, days=body.valid_days)]
 
     @router.post("/stores/{store}/staff", status_code=201, summary="Add somebody to a shop; the PIN is shown this once")
     async def hire(store: str, body: NewStaff) -> dict[str, Any]:
@@ -259,6 +259,16 @@ def describe_row(row: StoredRow) -> dict[str, Any]:
     return {
         "id": row.id, "gateway": row.gateway, "epoch": row.epoch, "lane": row.lane, "seq": row.seq, "record_us": row.record_us,
         "received_us": row.received_us, "type": row.type, "event": json.loads(row.event),
+    }  # fmt: skip
+
+
+def describe_expected(expected: Expected) -> dict[str, Any]:
+    """A box with its label, which is told this once; `label` is empty where none was issued."""
+    row, staff = expected.row, expected.staff
+    return {
+        "store": row.store, "gateway": row.gateway, "number": row.number, "name_zh": row.name_zh, "name_en": row.name_en,
+        "timezone": row.timezone, "label": expected.label, "not_after_us": expected.not_after_us, "relay_port": expected.relay_port,
+        "staff": {"staff_ref": staff.staff_ref, "name": staff.name, "pin": staff.pin} if staff else None,
     }  # fmt: skip
 
 

@@ -41,6 +41,21 @@ class BrokerFiles(Struct, frozen=True):
     key: str
 
 
+class Fence:
+    """Boxes whose certificate counts no more. A broker of ours asks here each time; one that runs elsewhere does not, so there a
+    revoked box may still publish to its own topics, where ingest takes nothing from it.
+    """
+
+    def __init__(self, revoked: frozenset[str]) -> None:
+        self.revoked = revoked
+        self.broker: EmbeddedBroker | None = None
+
+    async def drop(self) -> None:
+        """Cut the connections that revoked boxes still have."""
+        if self.broker is not None:
+            await self.broker.drop(self.revoked)
+
+
 def allowed(name: str, topic: str, *, publishing: bool) -> bool:
     """Whether the client of that name may publish to, or read from, a topic or filter."""
     if name == OWN_NAME:
@@ -71,7 +86,8 @@ class CertificateAuth(BaseAuthPlugin):  # type: ignore[misc]  # amqtt has no typ
 
     async def authenticate(self, *, session: Session) -> bool:
         """Whether this client may connect."""
-        return certificate_name(session) is not None and bool(session.clean_session)
+        name = certificate_name(session)
+        return name is not None and name not in self.context._broker_instance.fence.revoked and bool(session.clean_session)
 
 
 class OwnTree(BaseTopicPlugin):  # type: ignore[misc]  # amqtt has no types
@@ -84,7 +100,9 @@ class OwnTree(BaseTopicPlugin):  # type: ignore[misc]  # amqtt has no types
     async def topic_filtering(self, *, session: Session | None = None, topic: str | None = None, action: Action | None = None) -> bool:
         """Whether the client may do that there."""
         name = certificate_name(session) if session is not None else None
-        return name is not None and topic is not None and allowed(name, topic, publishing=action == Action.PUBLISH)
+        if name is None or topic is None or (action == Action.PUBLISH and name in self.context._broker_instance.fence.revoked):
+            return False
+        return allowed(name, topic, publishing=action == Action.PUBLISH)
 
 
 class _SteadyTable(dict[str, list[tuple[Session, int]]]):
@@ -98,8 +116,9 @@ class _SteadyTable(dict[str, list[tuple[Session, int]]]):
 
 
 class _StrictBroker(AmqttBroker):  # type: ignore[misc]  # amqtt has no types
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], fence: Fence) -> None:
         super().__init__(config)
+        self.fence = fence
         self._subscriptions = _SteadyTable()
 
     async def _publish_retained_messages_for_subscription(self, subscription: tuple[str, int], session: Session) -> None:
@@ -118,7 +137,8 @@ class _StrictBroker(AmqttBroker):  # type: ignore[misc]  # amqtt has no types
 class EmbeddedBroker:
     """amqtt in this process, for a demo and for tests; a chain runs its own broker."""
 
-    def __init__(self, host: str, port: int, files: BrokerFiles) -> None:
+    def __init__(self, host: str, port: int, files: BrokerFiles, fence: Fence) -> None:
+        fence.broker = self
         for name, level in (("transitions", logging.WARNING), ("amqtt", logging.CRITICAL)):
             logging.getLogger(name).setLevel(level)  # amqtt logs an error for every client that goes without goodbye
         here = __name__
@@ -132,12 +152,19 @@ class EmbeddedBroker:
                 },
                 "session_expiry_interval": SESSION_EXPIRY_S,
                 "plugins": {f"{here}.{CertificateAuth.__name__}": {}, f"{here}.{OwnTree.__name__}": {}},
-            }
+            },
+            fence,
         )  # fmt: skip
 
     async def start(self) -> None:
         """Listen."""
         await self._broker.start()
+
+    async def drop(self, names: frozenset[str]) -> None:
+        """Cut the connections of these clients."""
+        for session, handler in list(self._broker.sessions.values()):
+            if session.transitions.is_connected() and certificate_name(session) in names:
+                await handler.writer.close()
 
     async def stop(self) -> None:
         """Stop listening and drop every client."""

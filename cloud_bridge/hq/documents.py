@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
+from cloud_bridge.hq import devices
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.sqlite import Connection
 from gateway.codes import short_code
@@ -19,10 +20,12 @@ from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
     MANIFEST_TAG,
+    RENEWED_TAG,
     Document,
     DocumentRef,
     Manifest,
     Order,
+    Renewed,
     Staff,
     TokenKey,
     Voucher,
@@ -145,7 +148,8 @@ class Press:
         found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (row.gateway, name)).fetchone()
         version = (found[0] if found else 0) + 1
         blank = Document(row.gateway, name, version, now_us)
-        filled = msgspec.structs.replace(blank, **{name: self._content(db, row, name, now_us)})
+        retired = name == "devices" and devices.is_retired(db, row.gateway)
+        filled = msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)})
         sealed = seal(DOCUMENT_TAG, filled, self._authority.root)
         db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (row.gateway, name, version, sealed))
 
@@ -154,6 +158,14 @@ class Press:
         found = db.execute("SELECT name, version, sealed FROM documents WHERE gateway = ? ORDER BY name", (row.gateway,)).fetchall()
         refs = [DocumentRef(name, version, digest(sealed), len(sealed)) for name, version, sealed in found]
         return seal(MANIFEST_TAG, Manifest(row.gateway, refs, now_us), self._authority.root)
+
+    def renew(self, csr_pem: str, gateway: str) -> bytes:
+        """A box's next certificate, sealed.
+
+        Raises:
+            MalformedFrame: What it hands over is no request that its key signed.
+        """
+        return seal(RENEWED_TAG, Renewed(gateway, self._authority.issue_client(csr_pem, gateway)), self._authority.root)
 
     def _sign(self, claims: Claims) -> str:
         return sign(claims, self._authority.token_keys[claims.key_id])
@@ -166,11 +178,15 @@ class Press:
         self.seal(db, row, document, now_us)
         return row
 
-    def _content(self, db: Connection, row: BoxRow, name: str, now_us: int) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff]:
+    def _content(
+        self, db: Connection, row: BoxRow, name: str, now_us: int
+    ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str]:
         oldest_s = now_us // 1_000_000 - KEPT_DAYS * DAY_S
         if name == "keys":
             keys = self._authority.token_keys.items()
             return [TokenKey(key_id, ISSUER, public_hex(key.public_key()), "總部", "Headquarters") for key_id, key in sorted(keys)]
+        if name == "devices":
+            return devices.revoked_devices(db, row.gateway)
         if name == "vouchers":
             return _vouchers(db, row.gateway, oldest_s)
         return _orders(db, row.gateway, oldest_s) if name == "orders" else _staff(db, row.gateway)
@@ -185,6 +201,12 @@ def chunk_of(db: Connection, gateway: str, want: Want) -> Chunk | None:
         return None
     sealed = found[0]
     return Chunk(want.name, want.version, want.offset, len(sealed), sealed[want.offset : want.offset + CHUNK_B])
+
+
+def newest_chunk(db: Connection, gateway: str, name: str, offset: int) -> Chunk | None:
+    """A piece of a document's version in force; None: it ends before."""
+    found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (gateway, name)).fetchone()
+    return chunk_of(db, gateway, Want(name, found[0], offset)) if found else None
 
 
 def masked(name: str) -> str:

@@ -9,9 +9,13 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cloud_bridge.hq import devices
 from cloud_bridge.hq.sqlite import Connection, StoredRow
 from gateway.events import (
     CompartmentOpenIntended,
+    DevicePaired,
+    DeviceRevoked,
+    DeviceSeen,
     IntentSettled,
     OccupancyEstimated,
     ParcelCollected,
@@ -141,4 +145,7 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     IntentSettled: _settled,
     ParcelStaged: _staged,
     ParcelCollected: _collected,
+    DevicePaired: devices.paired,
+    DeviceRevoked: devices.took_effect,
+    DeviceSeen: devices.seen,
 }

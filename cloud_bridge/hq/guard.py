@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "sgw_hq"
 MAX_BODY_B: Final = 65_536
-OPEN_PATHS: Final = frozenset({"/healthz", "/login", "/openapi.json", "/api/enrol", "/favicon.ico"})
+OPEN_PATHS: Final = frozenset({"/healthz", "/login", "/openapi.json", "/favicon.ico"})
 OPEN_FOLDER: Final = "/static/"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCKED: Final = """<!doctype html><html lang="zh-Hant"><meta charset="utf-8">

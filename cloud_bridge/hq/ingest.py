@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Struct
 
 from cloud_bridge.envelope import MAX_BATCH_B, Batch, Want, unseal_batch
-from cloud_bridge.hq import registry
-from cloud_bridge.hq.documents import Press, chunk_of
+from cloud_bridge.hq import devices, registry
+from cloud_bridge.hq.broker import Fence
+from cloud_bridge.hq.documents import Press, chunk_of, newest_chunk
 from cloud_bridge.hq.effects import effect
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.presence import Presence, read_heard, write_heard
@@ -34,7 +35,7 @@ from cloud_bridge.topics import ALL_UP, parse_up
 from gateway.clock import Clock
 from gateway.errors import BrokerError, MalformedFrame
 from gateway.events import Lane
-from gateway.signed import ACK_TAG, ANSWER_TAG, BEAT_TAG, Ack, Beat, BeatAnswered, public_from_hex, seal, unseal
+from gateway.signed import ACK_TAG, ANSWER_TAG, BEAT_TAG, RENEW_TAG, Ack, Beat, BeatAnswered, Renew, public_from_hex, seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ MAX_SMALL_B: Final = 8_192  # beats and wants
 MAX_BEAT_UNPACKED_B: Final = 16_384
 LOG_EVERY_S: Final = 60.0
 WRITE_BEATS_S: Final = 5.0
+MANIFEST_FIRST_S: Final = 0.2  # a piece of a document that was not announced is dropped
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 HEAD: Final = re.compile(r"[0-9a-f]{0,128}")
 MOST: Final = 1 << 62  # what SQLite holds, with room
@@ -70,7 +72,10 @@ class Known(Struct, frozen=True):
 class Ingest:
     """Headquarters' client at the broker."""
 
-    def __init__(self, store: Store, press: Press, root: Ed25519PrivateKey, clock: Clock, feed: Feed, broker: BrokerAddress) -> None:
+    def __init__(
+        self, store: Store, press: Press, root: Ed25519PrivateKey, clock: Clock, feed: Feed, broker: BrokerAddress, fence: Fence
+    ) -> None:
+        self._fence = fence
         self.presence = Presence()
         self.rejected: Counter[str] = Counter()  # by kind
         self.complaints: Counter[str] = Counter()  # by registered box: it signed, or claimed to, what cannot be
@@ -106,14 +111,25 @@ class Ingest:
             tasks.create_task(self._watch_presence())
 
     async def learn_boxes(self) -> None:
-        """Read the registry again: a box was enrolled."""
-        rows = await self._store.read(registry.boxes)
-        self._known = {row.gateway: Known(row, public_from_hex(row.public)) for row in rows if row.public is not None}
+        """Read the registry again: a box was enrolled, or revoked."""
+        rows, retired = await self._store.read(lambda db: (registry.boxes(db), devices.retired_boxes(db)))
+        counting = [row for row in rows if row.gateway not in retired]
+        self._known = {row.gateway: Known(row, public_from_hex(row.public)) for row in counting if row.public is not None}
+        self._fence.revoked = retired
 
     async def announce(self, row: BoxRow) -> None:
         """Publish a box's manifest, retained. Without a connection it is published when there is one."""
         manifest = await self._store.read(partial(self._press.manifest, row=row, now_us=self._now_us()))
         self._send(row.box.down("manifest"), manifest, qos=1, retain=True)
+
+    async def dismiss(self, row: BoxRow) -> None:
+        """Tell a revoked box, which may ask for nothing any more: its manifest, then the document that says so, unasked."""
+        await self.announce(row)
+        await asyncio.sleep(MANIFEST_FIRST_S)
+        offset = 0
+        while (chunk := await self._store.read(partial(newest_chunk, gateway=row.gateway, name="devices", offset=offset))) is not None:
+            self._send(row.box.down("chunk"), msgspec.json.encode(chunk), qos=1)
+            offset += len(chunk.data)
 
     # -- on paho's word, on the loop
 
@@ -192,6 +208,8 @@ class Ingest:
                     self._answer_beat(incoming, known)
                 elif leaf == "want":
                     await self._answer_want(incoming, known)
+                elif leaf == "renew":
+                    await self._answer_renew(incoming, known)
                 else:
                     raise MalformedFrame("an unknown topic")
             except (MalformedFrame, RecursionError) as error:
@@ -219,6 +237,11 @@ class Ingest:
         chunk = await self._store.read(partial(chunk_of, gateway=known.row.gateway, want=want))
         if chunk is not None:  # else an old version: the manifest on its way names the new one
             self._send(known.row.box.down("chunk"), msgspec.json.encode(chunk), qos=1)
+
+    async def _answer_renew(self, incoming: Incoming, known: Known) -> None:
+        ask = unseal(RENEW_TAG, incoming.payload, [known.key], Renew, MAX_SMALL_B)
+        _refuse_unless(ask.gateway == known.row.gateway, "a request of another box")
+        self._send(known.row.box.down("renew"), await asyncio.to_thread(self._press.renew, ask.csr, ask.gateway), qos=1)
 
     # -- the rest
 

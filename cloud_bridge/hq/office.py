@@ -5,55 +5,46 @@ Each action is one transaction, then the shop is told. Nothing here knows HTTP.
 
 import asyncio
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from msgspec import Struct
-
-from cloud_bridge.hq import registry, reports
+from cloud_bridge.hq import labels, registry, reports
 from cloud_bridge.hq.documents import Issued, Press, VoucherAsk
 from cloud_bridge.hq.effects import local_day
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
+from cloud_bridge.hq.intake import Intake
+from cloud_bridge.hq.presence import Heard
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
 from cloud_bridge.hq.sqlite import Connection, Store
 from cloud_bridge.hq.wan import Line, Lines
 from gateway.clock import Clock
-from gateway.errors import BrokerError, MalformedFrame
+from gateway.errors import BrokerError
 from gateway.rules.answers import Answer
 from gateway.rules.reasons import Text
-from gateway.signed import public_from_hex, public_hex
-from provisioning.authority import Authority, EnrolAsk, EnrolReply, HqFacts
+
+Hearing = Callable[[str], Heard | None]  # a box's last beat
 
 CAMERA_S: Final = 2.5  # how long a code is held before the camera
 CAMERA_TIMEOUT_S: Final = 2.0
-FIRST_STAFF: Final = "店長"
 STORE_ONLY: Final = Text("此券限門市使用，無法在線上折抵", "This voucher is for use in the shop only, not online")
 STORE_ONLY_NEXT: Final = Text("請至票券指定的門市出示 QR 碼", "Please show its QR code at the shop named on it")
-
-
-class Expected(Struct, frozen=True):
-    """A box that may enrol; `pin` is told once."""
-
-    secret: str
-    row: BoxRow
-    relay_port: int
-    staff: registry.NewStaff | None
 
 
 class Office:
     """Headquarters as its people use it."""
 
     def __init__(
-        self, store: Store, authority: Authority, press: Press, ingest: Ingest, feed: Feed, lines: Lines, clock: Clock, camera: str | None
+        self, store: Store, intake: Intake, press: Press, ingest: Ingest, feed: Feed, lines: Lines, clock: Clock, camera: str | None
     ) -> None:
         self.store = store
+        self.intake = intake
         self.feed = feed
         self.ingest = ingest
         self.lines = lines
         self.camera = camera
-        self._authority = authority
         self._press = press
         self._clock = clock
 
@@ -62,39 +53,6 @@ class Office:
         return self._clock.now().wall_us
 
     # -- boxes and staff
-
-    async def expect_box(self, row: BoxRow, again: bool = False) -> Expected:
-        """Register a box, and the first of its staff.
-
-        Raises:
-            RefusedAsk: As `registry.expect_box`.
-        """
-        staff = await asyncio.to_thread(registry.new_staff, FIRST_STAFF, registry.STAFF_ROLES)
-        secret, hired = await self.store.write(partial(self._register, row=row, again=again, staff=staff))
-        await self.lines.open(row.store)
-        relay = self.lines.of(row.store)
-        self.feed.tell(Change())
-        return Expected(secret, row, relay.port if relay else 0, staff if hired else None)
-
-    async def enrol(self, ask: EnrolAsk) -> EnrolReply:
-        """Give a box its certificate for its secret.
-
-        Raises:
-            RefusedAsk: Wrong or used secret, or keys that are none.
-        """
-        try:
-            public_from_hex(ask.public)
-            certificate = self._authority.issue_client(ask.csr, ask.gateway)
-        except (MalformedFrame, ValueError) as error:
-            raise RefusedAsk(422, f"these keys cannot be used: {error}") from error
-        row = await self.store.write(partial(self._enrol, ask=ask))
-        await self.ingest.learn_boxes()
-        await self.ingest.announce(row)
-        self.feed.tell(Change())
-        facts = HqFacts(
-            hq_public=[public_hex(self._authority.root_public)], tenant=row.tenant, store=row.store, number=row.number, gateway=row.gateway
-        )
-        return EnrolReply(certificate=certificate, ca=self._authority.ca_pem, facts=facts)
 
     async def hire(self, store: str, name: str, roles: list[str]) -> registry.NewStaff:
         """Somebody new in a shop; the PIN in the answer is kept nowhere.
@@ -211,7 +169,7 @@ class Office:
     async def shops(self) -> list[dict[str, Any]]:
         """Every shop at a glance."""
         now_us = self.now_us()
-        found = await self.store.read(partial(_shops, now_us=now_us))
+        found = await self.store.read(partial(_shops, now_us=now_us, heard=self.ingest.presence.heard))
         return [self._live(row, facts, now_us) for row, facts in found]
 
     async def shop_counts(self, store: str, day: str | None) -> dict[str, Any]:
@@ -220,7 +178,7 @@ class Office:
         Raises:
             RefusedAsk: There is no such shop.
         """
-        row, facts = await self.store.read(partial(_shop, store=store, day=day, now_us=self.now_us()))
+        row, facts = await self.store.read(partial(_shop, store=store, day=day, now_us=self.now_us(), heard=self.ingest.presence.heard))
         heard = self.ingest.presence.heard(row.gateway)
         return {
             "store": row.store, "day": facts["day"], **facts["counts"], "total": facts["totals"], "missing": facts["missing"],
@@ -241,17 +199,6 @@ class Office:
         return relay.line
 
     # -- inside transactions
-
-    def _register(self, db: Connection, row: BoxRow, again: bool, staff: registry.NewStaff) -> tuple[str, bool]:
-        secret = registry.expect_box(db, row, self.now_us(), again)
-        hired = not registry.has_staff(db, row.gateway)
-        if hired:
-            registry.hire(db, row.gateway, staff)
-            self._press.seal_all(db, row, self.now_us())
-        return secret, hired
-
-    def _enrol(self, db: Connection, ask: EnrolAsk) -> BoxRow:
-        return registry.enrol_box(db, ask.gateway, ask.secret, ask.public, self.now_us())
 
     def _hire(self, db: Connection, store: str, staff: registry.NewStaff) -> BoxRow:
         row = registry.box_of_store(db, store)
@@ -279,18 +226,18 @@ class Office:
         }  # fmt: skip
 
 
-def _shops(db: Connection, now_us: int) -> list[tuple[BoxRow, dict[str, Any]]]:
-    return [(row, _facts(db, row, now_us, None)) for row in registry.boxes(db)]
+def _shops(db: Connection, now_us: int, heard: Hearing) -> list[tuple[BoxRow, dict[str, Any]]]:
+    return [(row, _facts(db, row, now_us, None, heard(row.gateway))) for row in registry.boxes(db)]
 
 
-def _shop(db: Connection, store: str, day: str | None, now_us: int) -> tuple[BoxRow, dict[str, Any]]:
+def _shop(db: Connection, store: str, day: str | None, now_us: int, heard: Hearing) -> tuple[BoxRow, dict[str, Any]]:
     row = registry.box_of_store(db, store)
-    return row, _facts(db, row, now_us, day)
+    return row, _facts(db, row, now_us, day, heard(row.gateway))
 
 
-def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None) -> dict[str, Any]:
+def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None, heard: Heard | None) -> dict[str, Any]:
     day = day or local_day(now_us, row.timezone)
-    stands = reports.lanes(db, row.gateway)
+    stands = reports.lanes(db, row.gateway, heard)
     missing = {lane: sum(stand.missing for stand in stands if stand.lane == lane) for lane in (0, 1, 2)}
     return {
         "day": day,
@@ -302,6 +249,7 @@ def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None) -> dict[st
         "inside": reports.inside(db, row.gateway, now_us),
         "occupancy": reports.occupancy(db, row.gateway),
         "quarantined": reports.quarantined(db, row.gateway),
+        "label_complaints": [{"at_us": one.at_us, "reason": one.reason} for one in labels.complaints(db, row.gateway)],
     }
 
 

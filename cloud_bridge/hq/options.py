@@ -38,7 +38,15 @@ class HqOptions(Struct, frozen=True, kw_only=True):
     relay_ports: dict[str, int] = field(default_factory=dict)  # shop to port
     camera_control: str | None = None  # socket of a virtual camera that can be shown codes
     external: ExternalBroker | None = None  # None: a broker in this process
-    names: tuple[str, ...] = ()  # other host names the pages may be asked for by, and the broker's certificate bears
+    names: tuple[str, ...] = ()  # other host names the pages may be asked for by, and the certificates of broker and door bear
+    enrol_host: str = LOOPBACK  # where the HTTPS door for new boxes listens
+    enrol_port: int = 0
+    enrol_name: str = ""  # the host that labels tell boxes; empty: the first of `names`, else `enrol_host`
+
+    @property
+    def door_name(self) -> str:
+        """The host that labels name; the door's certificate bears it."""
+        return self.enrol_name or (self.names[0] if self.names else self.enrol_host)
 
 
 class Addresses(Struct, frozen=True, kw_only=True):
@@ -50,11 +58,13 @@ class Addresses(Struct, frozen=True, kw_only=True):
     broker_host: str
     broker_port: int
     relays: dict[str, int]
+    door: str = ""  # host:port of the HTTPS door for boxes
 
 
 class _Ports(Struct):
     http: int = 0
     broker: int = 0
+    door: int = 0
     relays: dict[str, int] = field(default_factory=dict)
 
 
@@ -67,6 +77,7 @@ class Ports:
         self._kept = self._read()
         self._kept.http = options.http_port or self._kept.http or free_port()
         self._kept.broker = options.broker_port or self._kept.broker or free_port()
+        self._kept.door = options.enrol_port or self._kept.door or free_port()
         self._write()
 
     @property
@@ -78,6 +89,11 @@ class Ports:
     def broker(self) -> int:
         """Of the embedded broker."""
         return self._kept.broker
+
+    @property
+    def door(self) -> int:
+        """Of the HTTPS door for boxes."""
+        return self._kept.door
 
     def relay(self, store: str) -> int:
         """Of a shop's relay."""

@@ -1,10 +1,8 @@
 """Which boxes there are, and who works in their shops.
 
-A box is first expected, with a random secret that enrols it once; then enrolled, with the public key that signs its batches.
-Only the secret's hash is kept, and it goes in the transaction that stores the key: a second enrolment finds nothing.
+A box is first expected; then enrolled by a label (`labels`), with the public key that signs its batches.
 """
 
-import hashlib
 import re
 import secrets
 from typing import Any, Final
@@ -18,7 +16,6 @@ from cloud_bridge.hq.sqlite import Connection
 from cloud_bridge.topics import LEVEL, Box
 from gateway.errors import StoreError
 
-SECRET_B: Final = 16
 PIN_DIGITS: Final = 6
 STAFF_ROLES: Final = ["clerk", "manager"]
 ROLE: Final = re.compile(r"[a-z_]{1,20}")
@@ -83,18 +80,16 @@ def box_of_store(db: Connection, store: str) -> BoxRow:
     return BoxRow(*found)
 
 
-def expect_box(db: Connection, row: BoxRow, now_us: int, again: bool = False) -> str:
-    """Register a box that will enrol. One that has not done so yet just gets a new secret.
+def expect_box(db: Connection, row: BoxRow, now_us: int) -> bool:
+    """Register a box that will enrol.
 
     Args:
         db: Inside a transaction.
-        row: The box.
+        row: The box. One that was registered before stays as it is.
         now_us: Now.
-        again: Also when it has enrolled already: its disk was lost, or the answer was. What is registered stays as it is, and
-            the old key goes on counting until the new one is here.
 
     Returns:
-        The single-use secret.
+        Whether it is new; False: this very box of this very shop was registered before.
 
     Raises:
         RefusedAsk: A name no topic can carry, an unknown time zone, or the shop, its number or the box is taken.
@@ -104,36 +99,31 @@ def expect_box(db: Connection, row: BoxRow, now_us: int, again: bool = False) ->
     if row.timezone not in available_timezones():
         raise RefusedAsk(422, f"there is no time zone {row.timezone}", "Use an IANA name such as Asia/Taipei")
     known = db.execute(
-        "SELECT gateway, store, public FROM boxes WHERE gateway = ? OR store = ? OR number = ?", (row.gateway, row.store, row.number)
+        "SELECT gateway, tenant, store, number FROM boxes WHERE gateway = ? OR store = ? OR number = ?",
+        (row.gateway, row.store, row.number),
     ).fetchall()
-    secret = secrets.token_hex(SECRET_B)
-    if again and [(gateway, store) for gateway, store, _ in known] == [(row.gateway, row.store)]:
-        db.execute("UPDATE boxes SET secret_sha256 = ? WHERE gateway = ?", (_sha256(secret), row.gateway))
-        return secret
-    if any(gateway != row.gateway or public is not None for gateway, _, public in known):
+    if [tuple(one) for one in known] == [(row.gateway, row.tenant, row.store, row.number)]:
+        return False
+    if known:
         raise RefusedAsk(409, "that shop, its number or that box is registered already")
-    db.execute("DELETE FROM boxes WHERE gateway = ?", (row.gateway,))
     db.execute(
-        "INSERT INTO boxes (gateway, tenant, shard, store, number, name_zh, name_en, timezone, secret_sha256, created_us)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (row.gateway, row.tenant, row.shard, row.store, row.number, row.name_zh, row.name_en, row.timezone, _sha256(secret), now_us),
+        "INSERT INTO boxes (gateway, tenant, shard, store, number, name_zh, name_en, timezone, created_us)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (row.gateway, row.tenant, row.shard, row.store, row.number, row.name_zh, row.name_en, row.timezone, now_us),
     )
-    return secret
+    return True
 
 
-def enrol_box(db: Connection, gateway: str, secret: str, public: str, now_us: int) -> BoxRow:
-    """Use up a secret and store the key of the box that brought it.
+def box_of(db: Connection, gateway: str) -> BoxRow:
+    """A box by its name.
 
     Raises:
-        RefusedAsk: The secret is wrong, used up, or another box's. One answer for all three.
+        RefusedAsk: There is none.
     """
-    used = db.execute(
-        "UPDATE boxes SET secret_sha256 = NULL, public = ?, enrolled_us = ? WHERE gateway = ? AND secret_sha256 = ?",
-        (public, now_us, gateway, _sha256(secret)),
-    )
-    if used.rowcount != 1:
-        raise RefusedAsk(403, "this enrolment secret is not valid for this box, or was used already")
-    return BoxRow(*db.execute(f"SELECT {_COLUMNS} FROM boxes WHERE gateway = ?", (gateway,)).fetchone())  # noqa: S608 - constant text
+    found = db.execute(f"SELECT {_COLUMNS} FROM boxes WHERE gateway = ?", (gateway,)).fetchone()  # noqa: S608 - constant text
+    if found is None:
+        raise RefusedAsk(404, f"there is no box {gateway}", "GET /api/stores lists them")
+    return BoxRow(*found)
 
 
 def new_staff(name: str, roles: list[str]) -> NewStaff:
@@ -171,8 +161,3 @@ def describe(row: BoxRow) -> dict[str, Any]:
         "timezone": row.timezone,
         "enrolled": row.public is not None,
     }
-
-
-def _sha256(secret: str) -> str:
-    # A random secret of 128 bits needs no slow hash.
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

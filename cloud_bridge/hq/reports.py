@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from cloud_bridge.hq.presence import Heard
 from cloud_bridge.hq.sqlite import Connection, StoredRow
 from gateway.events import Lane, OccupancyEstimated, ParcelCollected, RedemptionRefused, VisitEnded, VoucherRedeemed
 
@@ -109,10 +110,15 @@ def totals(db: Connection, gateway: str) -> dict[str, int]:
     return {name: found.get(kind, 0) for name, (kind, _) in NUMBERS.items()}
 
 
-def lanes(db: Connection, gateway: str) -> list[LaneStand]:
-    """Every lane of every epoch of a box."""
+def lanes(db: Connection, gateway: str, heard: Heard | None = None) -> list[LaneStand]:
+    """Every lane of every epoch of a box; what its last beat says counts before it is written down."""
     found = db.execute("SELECT epoch, lane, max(produced, mark), mark FROM marks WHERE gateway = ? ORDER BY epoch, lane", (gateway,))
-    return [LaneStand(*row) for row in found]
+    stands = {(epoch, lane): LaneStand(epoch, lane, produced, mark) for epoch, lane, produced, mark in found}
+    if heard is not None:
+        for lane, last in heard.last.items():
+            stand = stands.get((heard.epoch, lane), LaneStand(heard.epoch, lane, 0, 0))
+            stands[heard.epoch, lane] = msgspec.structs.replace(stand, produced=max(stand.produced, last))
+    return list(stands.values())
 
 
 def quarantined(db: Connection, gateway: str) -> int:

@@ -9,11 +9,29 @@ CREATE TABLE IF NOT EXISTS boxes (
     name_zh TEXT NOT NULL,
     name_en TEXT NOT NULL,
     timezone TEXT NOT NULL,
-    secret_sha256 TEXT,                  -- of the single-use enrolment secret; NULL once used
     public TEXT,                         -- signs its batches; NULL until enrolled
     created_us INTEGER NOT NULL,
     enrolled_us INTEGER
 );
+
+CREATE TABLE IF NOT EXISTS labels (      -- enrolment labels, by the hash of their single-use secret
+    secret_sha256 TEXT PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    issued_us INTEGER NOT NULL,
+    not_after_us INTEGER NOT NULL,
+    void INTEGER NOT NULL DEFAULT 0,     -- a newer one replaced it
+    used_us INTEGER,
+    used_public TEXT                     -- the key of the box that used it
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS labels_box ON labels (gateway);
+
+CREATE TABLE IF NOT EXISTS label_complaints (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,               -- whose label was tried
+    at_us INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS label_complaints_box ON label_complaints (gateway, id);
 
 CREATE TABLE IF NOT EXISTS epochs (
     gateway TEXT NOT NULL,
@@ -172,3 +190,23 @@ CREATE TABLE IF NOT EXISTS documents (
     sealed BLOB NOT NULL,
     PRIMARY KEY (gateway, name)
 );
+
+CREATE TABLE IF NOT EXISTS devices (     -- screens, tills and phones paired with a shop
+    gateway TEXT NOT NULL,
+    device_id TEXT NOT NULL,
+    kind TEXT NOT NULL,                  -- 'kiosk', 'pos' or 'phone'
+    station TEXT NOT NULL,
+    name TEXT NOT NULL,
+    paired_by TEXT NOT NULL,             -- a staff reference, or 'box'
+    paired_us INTEGER NOT NULL,
+    seen_us INTEGER NOT NULL DEFAULT 0,
+    asked_us INTEGER NOT NULL DEFAULT 0,    -- headquarters revoked it; 0: it did not
+    revoked_us INTEGER NOT NULL DEFAULT 0,  -- the shop confirmed, or revoked it itself
+    revoked_by TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (gateway, device_id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS retired (     -- revoked boxes; a new enrolment takes them out
+    gateway TEXT PRIMARY KEY,
+    retired_us INTEGER NOT NULL
+) WITHOUT ROWID;

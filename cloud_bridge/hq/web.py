@@ -17,9 +17,11 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, reports
+from cloud_bridge.hq import api, metrics, reports
 from cloud_bridge.hq.effects import zone
+from cloud_bridge.hq.fleet import Fleet, fleet_routes
 from cloud_bridge.hq.guard import COOKIE, LOCKED, Guard, session_of
+from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import HqOptions
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, boxes
@@ -39,10 +41,13 @@ _templates: Final = Environment(
 )
 
 
-def application(office: Office, token: str, options: HqOptions) -> ASGIApp:
+def application(office: Office, fleet: Fleet, token: str, options: HqOptions) -> ASGIApp:
     """Pages and API behind their guard."""
     app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None)
     app.include_router(api.routes(office))
+    app.include_router(fleet_routes(fleet))
+    app.include_router(_device_pages(office, fleet), include_in_schema=False)
+    app.include_router(metrics.router(office))
     app.include_router(_page_routes(office, token), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=PAGES / "static"))
     app.add_exception_handler(RefusedAsk, _answer_refused)
@@ -51,7 +56,8 @@ def application(office: Office, token: str, options: HqOptions) -> ASGIApp:
 
 
 async def _answer_refused(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": str(error)}, error.status if isinstance(error, RefusedAsk) else 500)
+    rows = {"rows": {str(place): why for place, why in error.rows.items()}} if isinstance(error, RowRefused) else {}
+    return JSONResponse({"detail": str(error)} | rows, error.status if isinstance(error, RefusedAsk) else 500)
 
 
 async def _answer_broken(_: Request, error: Exception) -> Response:
@@ -103,6 +109,27 @@ def _page_routes(office: Office, token: str) -> APIRouter:
         )  # fmt: skip
 
     _live_routes(router, office)
+    return router
+
+
+def _device_pages(office: Office, fleet: Fleet) -> APIRouter:
+    router = APIRouter(default_response_class=HTMLResponse)
+
+    async def html(language: str) -> str:
+        return _render("_devices.html", language, shops=await fleet.shops())
+
+    async def follow(language: str) -> AsyncIterator[str]:
+        async for _ in _changes(office):
+            yield api.sse("devices", await html(language))
+
+    @router.get("/devices")
+    async def devices(request: Request) -> Response:
+        return _page(request, "devices.html", devices_html=await html(_language(request)))
+
+    @router.get("/live/devices")
+    async def live(request: Request) -> Response:
+        return StreamingResponse(follow(_language(request)), media_type="text/event-stream")
+
     return router
 
 

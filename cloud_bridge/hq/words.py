@@ -12,7 +12,8 @@ from cloud_bridge.hq.sqlite import Connection, StoredRow
 from gateway.rules.reasons import REASONS
 
 LANGUAGES: Final = ("zh-Hant", "en")
-QUIET_TYPES: Final = frozenset({"OccupancyEstimated"})  # every zone every few seconds: the dashboard shows it, the feed does not
+# Every zone every few seconds, every kiosk every few minutes: the pages show them, the feed does not.
+QUIET_TYPES: Final = frozenset({"OccupancyEstimated", "DeviceSeen"})
 
 
 class Phrase(Struct, frozen=True):
@@ -124,6 +125,9 @@ MARKS: Final[dict[str, tuple[str, str]]] = {
     "LineChanged": ("⇅", "calm"),
     "EpochOpened": ("◉", "calm"),
     "CatalogApplied": ("⤓", "calm"),
+    "DevicePaired": ("▤", "calm"),
+    "DeviceRevoked": ("▤", "warn"),
+    "DeviceSeen": ("▤", "calm"),
 }
 TONES: Final[dict[str, str]] = {
     "event.DeviceChanged.down": "warn",

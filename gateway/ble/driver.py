@@ -24,14 +24,16 @@ from gateway.clock import Clock
 from gateway.config import BleTable, GatewayConfig, TagTable
 from gateway.errors import ConfigError
 from gateway.events import DeviceChanged, Instant, OccupancyEstimated, Stated, SubjectKind, VisitEnded, VisitStarted
+from gateway.health import Watchdog
 from gateway.link import LinkClient
 
 STOP_FILE: Final = "sources-stop"
 REAL_WINDOW_S: Final = 60.0
 VIRTUAL_WINDOW_S: Final = 10.0
-TICK_S: Final = 0.25
+TICK_S: Final = 0.5  # visits end after seconds of silence, windows last ten
 GAPPY_EXIT_S: Final = 12.0  # a degraded scan has gaps of 10.7 s; a shorter silence would end visits that go on
 REPLAY: Final = "replay:"
+TICKS: Final = "ticks"  # the watchdog's name for the driver's own loop; adapters have theirs
 
 State = Callable[[Stated], object]
 
@@ -101,10 +103,11 @@ class Driver:
         else:
             self._close_window(now_s)
 
-    async def run(self) -> None:
+    async def run(self, ticked: Callable[[], None] = lambda: None) -> None:
         """Tick until cancelled."""
         while True:
             self.tick()
+            ticked()
             await asyncio.sleep(TICK_S)
 
     def _close_window(self, t_s: float) -> None:
@@ -166,8 +169,11 @@ def followed(ble: BleTable) -> dict[tuple[str, int, int], TagTable]:
     return tags
 
 
-def open_radio(config: GatewayConfig, clock: Clock) -> Radio:
+def open_radio(config: GatewayConfig, clock: Clock, looked: Callable[[str], None] = lambda _adapter: None) -> Radio:
     """The radio the configuration names.
+
+    Args:
+        looked: Called by a real radio with the adapter's name whenever it has asked for it, in vain or not.
 
     Raises:
         ConfigError: A radio nobody knows, or a recording that cannot be played.
@@ -177,7 +183,7 @@ def open_radio(config: GatewayConfig, clock: Clock) -> Radio:
     if ble.radio == "bluez":
         from gateway.ble.radio import BluezRadio  # bleak costs memory that a virtual radio need not pay
 
-        return BluezRadio(list(zones), clock)
+        return BluezRadio(list(zones), clock, looked)
     air: Air
     if ble.radio == "virtual":
         subjects = {tag.subject: identity for identity, tag in followed(ble).items()}
@@ -207,7 +213,9 @@ async def run(config: GatewayConfig, name: str, clock: Clock) -> None:
         raise ConfigError(f"there is no [ble] named {name}", f"Known: {config.ble.name}")
     unit = f"ble@{name}"
     link = LinkClient(config.link_path, unit, clock)
-    radio = open_radio(config, clock)
+    adapters = [sensor.name for sensor in config.ble.sensors] if config.ble.radio == "bluez" else []
+    watchdog = Watchdog(TICKS, *adapters)
+    radio = open_radio(config, clock, watchdog.turned)
     if config.ble.radio == "bluez":
         driver = Driver(config.ble, unit, clock, link.state, REAL_WINDOW_S)
     else:
@@ -215,4 +223,5 @@ async def run(config: GatewayConfig, name: str, clock: Clock) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(link.run())
         group.create_task(radio.run(driver.hear, driver.changed))
-        group.create_task(driver.run())
+        group.create_task(driver.run(lambda: watchdog.turned(TICKS)))
+        group.create_task(watchdog.run())

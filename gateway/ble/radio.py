@@ -102,11 +102,13 @@ class BluezRadio:
 
     Args:
         adapters: Their names, `hci0` and so on; each is a receiver of that name.
+        looked: Called with an adapter's name whenever bluetoothd was asked for it, in vain or not.
     """
 
-    def __init__(self, adapters: Sequence[str], clock: Clock) -> None:
+    def __init__(self, adapters: Sequence[str], clock: Clock, looked: Callable[[str], None] = lambda _adapter: None) -> None:
         self._adapters = adapters
         self._clock = clock
+        self._looked = looked
         self._states: dict[str, tuple[str, str]] = {}
         self._changed: Changed = lambda _state, _detail: None
 
@@ -115,7 +117,7 @@ class BluezRadio:
         self._changed = changed
         async with asyncio.TaskGroup() as adapters:
             for name in self._adapters:
-                adapters.create_task(Adapter(name, self._clock, hear, self._say).run())
+                adapters.create_task(Adapter(name, self._clock, hear, self._say, self._looked).run())
 
     def _say(self, adapter: str, state: str, detail: str) -> None:
         if self._states.get(adapter) == (state, detail):
@@ -131,8 +133,9 @@ class BluezRadio:
 class Adapter:
     """One adapter's scan, kept alive."""
 
-    def __init__(self, name: str, clock: Clock, hear: Hear, say: Callable[[str, str, str], None]) -> None:
+    def __init__(self, name: str, clock: Clock, hear: Hear, say: Callable[[str, str, str], None], looked: Callable[[str], None]) -> None:
         self._name = name
+        self._looked = looked
         self._clock = clock
         self._hear = hear
         self._say = say
@@ -159,6 +162,7 @@ class Adapter:
             except LOST as error:
                 self._stalled = False
                 self._say(self._name, "down", _reason(error))
+                self._looked(self._name)
                 await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
 
@@ -187,6 +191,7 @@ class Adapter:
             owner, ended, received = None, 0, self._received
             while not self._silence.stalled(self._now_s()):
                 discovering, sender = await self._ask_discovering(bus)
+                self._looked(self._name)
                 if owner not in (None, sender):
                     raise DeviceError("bluetoothd was started anew")
                 owner = sender

@@ -7,7 +7,7 @@ decision (a screen, a pulse) hangs on the commit. If a commit fails, nothing of 
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -16,9 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
+from gateway.core.devices import Devices
 from gateway.core.floor import Floor
 from gateway.core.judge import Judge, Verdict
 from gateway.core.lockers import Lockers
+from gateway.core.meters import Meters, lanes, meters
 from gateway.core.requests import ConflictingKey, Request, digest, fingerprint
 from gateway.core.road import Road
 from gateway.core.stations import Stations
@@ -31,6 +33,8 @@ from gateway.events import (
     CodePresented,
     CommandAnswered,
     DeviceChanged,
+    DevicePaired,
+    DeviceRevoked,
     DocumentArrived,
     DoorEdgeSensed,
     LineChanged,
@@ -73,6 +77,7 @@ class Desk:
         self._road = Road(
             config.store.gateway, clock, hq, self._ledger, self._commit_document, lambda notice: self._link.tell("bridge", notice)
         )
+        self.devices = Devices(clock, self._road.catalog, self._commit, self._changes.tell)
         self._lockers = Lockers(config.lockers, clock, self._commit, self._link.order)
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall)
         self._floor = Floor(config.ble)
@@ -81,6 +86,7 @@ class Desk:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._committing: dict[str, asyncio.Future[bytes]] = {}  # by event id: stated again meanwhile, it waits for the same commit
         self._counts = dict.fromkeys(COUNTED.values(), 0)
+        self._refused: Counter[str] = Counter()
         self._units: dict[str, UnitView] = {unit: UnitView(unit=unit, connected=False) for unit in _units(config)}
         self._remember()
 
@@ -146,8 +152,12 @@ class Desk:
             store=store.store, name_zh=store.name_zh, name_en=store.name_en, epoch=self._ledger.epoch.name, now_us=now.wall_us,
             time_trust=int(now.trust), line=self._road.line(), zones=self._floor.zones(now.wall_us),
             compartments=self._lockers.views(self._judge.order_number), units=list(self._units.values()),
-            screens=self._stations.all(), documents=dict(self._road.catalog.versions), counts=dict(self._counts),
+            screens=self._stations.all(), lanes=lanes(self._ledger), documents=dict(self._road.catalog.versions), counts=dict(self._counts),
         )  # fmt: skip
+
+    def meters(self) -> Meters:
+        """What can be measured beside it."""
+        return meters(self._ledger, self._refused)
 
     # ------------------------------------------------------------ decisions
 
@@ -281,6 +291,7 @@ class Desk:
 
     async def _take_document(self, event: DocumentArrived) -> bytes:
         believed = await self._road.take_document(event)
+        self.devices.heed()
         self._changes.tell()
         return b"applied" if believed else b"refused"
 
@@ -315,10 +326,14 @@ class Desk:
         match row:
             case VoucherRedeemed():
                 self._judge.used.fold(row)
+            case RedemptionRefused():
+                self._refused[row.reason] += 1
             case VisitStarted() | VisitEnded() | OccupancyEstimated():
                 self._floor.fold(row)
             case LineChanged():
                 self._road.fold(row)
+            case DevicePaired() | DeviceRevoked():
+                self.devices.fold(row)
             case DeviceChanged():
                 view = self._units.get(row.read_point)
                 if view is not None:
@@ -343,6 +358,7 @@ class Desk:
         self._road.remember()
         self._counts["visits"] = self._ledger.counts().get(VisitEnded.__name__, 0)
         self._lockers.resume()
+        self.devices.heed()
 
     def _see(self, event_id: str) -> None:
         self._seen[event_id] = None

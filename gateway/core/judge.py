@@ -48,6 +48,8 @@ class Judge:
 
     def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a presented code: a voucher is redeemed, a pickup opens its door, everything else is refused with a reason."""
+        if self._catalog.retired:
+            return self.refuse("box_retired", code, station, staff, clock)
         found = codes.recognise(code.payload, code.symbology_id)
         refused = {CodeKind.CARD: "card_dropped", CodeKind.MISTYPED: "mistyped", CodeKind.OTHER: "unreadable"}.get(found.kind)
         if refused is not None:
@@ -158,6 +160,8 @@ class Judge:
         return Text(listed.title_zh, listed.title_en) if listed else NOTHING
 
     def _refusal_of_stage(self, order: Order | None, order_id: str) -> str | None:
+        if self._catalog.retired:
+            return "box_retired"
         if order is None:
             return "unknown_order"
         if order.cancelled:

@@ -67,6 +67,15 @@ class UnitView(Struct, frozen=True, kw_only=True):
     device_state: str = "up"
 
 
+class LaneView(Struct, frozen=True, kw_only=True):
+    """A lane of the road to HQ."""
+
+    lane: int  # 0 money and lockers, 1 foot traffic, 2 health
+    last: int  # highest row of this epoch
+    cursor: int  # highest row of this epoch that HQ has
+    waiting: int  # rows of all epochs that HQ has not
+
+
 class StoreView(Struct, frozen=True, kw_only=True):
     """The shop at a glance."""
 
@@ -81,5 +90,6 @@ class StoreView(Struct, frozen=True, kw_only=True):
     compartments: list[CompartmentView]
     units: list[UnitView]
     screens: list[Screen]
+    lanes: list[LaneView] = field(default_factory=list)
     documents: dict[str, int] = field(default_factory=dict)  # HQ's documents in force: name to version
     counts: dict[str, int]  # visits, redemptions, refusals, collections: all that the ledger holds

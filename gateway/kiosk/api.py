@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from gateway.core.views import LineView, Screen
+from gateway.kiosk.access import Access
 from gateway.kiosk.live import Changes, stream
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 ERROR_KEYS: Final = frozenset(
     {
         "bad_input", "id_missing", "id_differs", "unknown_station", "unknown_order", "not_found", "not_signed_in", "wrong_pin",
-        "too_many_tries", "not_serving",
+        "too_many_tries", "not_serving", "not_paired", "wrong_station", "device_revoked", "box_retired", "not_allowed", "too_many_asks",
+        "pairing_over", "pairing_wrong", "unknown_device",
     }
 )  # fmt: skip
 JSON: Final = "application/json"
@@ -46,7 +48,7 @@ def known_station(desk: "Desk", name: str) -> str:
     return name
 
 
-def router(desk: "Desk", changes: Changes) -> APIRouter:
+def router(desk: "Desk", changes: Changes, access: Access) -> APIRouter:
     """Routes that only read."""
     routes = APIRouter()
 
@@ -65,16 +67,16 @@ def router(desk: "Desk", changes: Changes) -> APIRouter:
         return Response(store(), media_type=JSON)
 
     @routes.get("/v1/store/events", summary="The shop at a glance, live (server-sent events of StoreView)")
-    async def follow_store() -> StreamingResponse:
-        return stream(changes, store)
+    async def follow_store(request: Request) -> StreamingResponse:
+        return stream(changes, store, access.still(request))
 
     @routes.get("/v1/stations/{name}", summary="What a station shows", responses=shape("Screen", "The screen now"))
     async def read_station(name: str) -> Response:
         return Response(msgspec.json.encode(desk.screen(known_station(desk, name))), media_type=JSON)
 
     @routes.get("/v1/stations/{name}/events", summary="What a station shows, live (server-sent events of {screen, line, now_us})")
-    async def follow_station(name: str) -> StreamingResponse:
+    async def follow_station(name: str, request: Request) -> StreamingResponse:
         known = known_station(desk, name)
-        return stream(changes, lambda: station_view(known))
+        return stream(changes, lambda: station_view(known), access.still(request))
 
     return routes

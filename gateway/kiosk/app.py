@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -18,10 +18,12 @@ from starlette.exceptions import HTTPException
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import Screen, StoreView
 from gateway.errors import StoreError
-from gateway.kiosk import api, pos, screens, staff
-from gateway.kiosk.doors import Door, DoorServer, listen
+from gateway.kiosk import api, metrics, pairing, pos, screens, staff
+from gateway.kiosk.access import Access
+from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
 from gateway.kiosk.live import Changes
+from gateway.kiosk.sessions import Sessions
 from gateway.rules.answers import Answer
 
 if TYPE_CHECKING:
@@ -39,14 +41,20 @@ _log = logging.getLogger(__name__)
 
 def make_app(desk: "Desk") -> FastAPI:
     """Everything a browser or POS can reach."""
+    sessions, asks = Sessions(desk.clock, desk.devices.lost), pairing.Asks(desk.clock)
+    access = Access(desk, sessions)
     app = FastAPI(
-        title="store-gateway", version="1", description=DESCRIPTION, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None
-    )
+        title="store-gateway", version="1", description=DESCRIPTION, openapi_url="/v1/openapi.json", docs_url=None, redoc_url=None,
+        dependencies=[Depends(access.gate)],
+    )  # fmt: skip
     app.state.changes = Changes()
-    app.include_router(api.router(desk, app.state.changes))
-    app.include_router(pos.router(desk))
-    app.include_router(staff.router(desk))
-    app.include_router(screens.router(desk))
+    app.include_router(api.router(desk, app.state.changes, access))
+    app.include_router(pos.router(desk, access))
+    app.include_router(pairing.router(desk, asks))
+    app.include_router(pairing.staff_router(desk, asks, staff.signed_in(desk, sessions)))
+    app.include_router(staff.router(desk, sessions))
+    app.include_router(screens.router(desk, access))
+    app.include_router(metrics.router(desk))
     app.mount("/static", StaticFiles(directory=screens.HERE / "static"))
     app.add_middleware(Guard, hosts=hosts_of(desk.config.core.host))
     app.add_exception_handler(RequestValidationError, _bad_input)  # type: ignore[arg-type]
@@ -71,7 +79,7 @@ async def serve(desk: "Desk", host: str, port: int, *, listening: Callable[[int]
         ConfigError: The address cannot be listened on.
     """
     app = make_app(desk)
-    sock = listen(host, port)
+    sock = open_door(host, port)
     config = uvicorn.Config(
         app, http=Door, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=30, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,

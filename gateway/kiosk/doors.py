@@ -4,12 +4,15 @@ A connection has `REQUEST_S` to say a whole request head, again for each request
 reader that takes nothing is cut off.
 Connections are capped, and those of other machines below that, so that the box's own kiosk always gets one. uvicorn would
 take the process's signals, raise them again, and wait for open event streams; here a cancelled task closes streams, then leaves.
+
+On a box systemd holds the listening socket: while core restarts, customers wait in it instead of being refused.
 """
 
 import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import socket
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,6 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.errors import ConfigError
+from gateway.health import inherited_socket
 from gateway.kiosk.live import Changes
 
 REQUEST_S: Final = 10.0
@@ -25,8 +29,12 @@ STALL_S: Final = 20.0  # a reader that takes nothing for so long is gone, and a 
 MAX_CONNECTIONS: Final = 256
 MAX_FROM_AFAR: Final = 192  # all other machines together
 MAX_FROM_ONE: Final = 24  # one other machine; a phone's browser uses up to 7
+LAST_IN_TURNS: Final = 10  # of the loop: what was accepted in its last one comes in some turns later
 TICK_S: Final = 1.0  # uvicorn's own tenth of a second costs 0.24 % CPU on an idle box
 FULL: Final = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 2\r\nconnection: close\r\n\r\n"
+
+
+_log = logging.getLogger(__name__)
 
 
 class Door(H11Protocol):
@@ -36,6 +44,7 @@ class Door(H11Protocol):
     stall_s = STALL_S
     _deadline: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
+    _is_last = False  # the request that is awaited is the last one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -47,7 +56,18 @@ class Door(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._is_last and self._has_asked():
+            self.cycle.keep_alive = False
         self._arm()
+
+    def shutdown(self) -> None:
+        """End after the answer under way. Who has just come in is still heard: closing would be a refusal in the customer's face."""
+        self._is_last = True
+        if self._has_asked():
+            super().shutdown()
+
+    def _has_asked(self) -> bool:
+        return getattr(self, "cycle", None) is not None  # None before the first request, whatever its type says
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -117,9 +137,30 @@ class DoorServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._changes.close()
+        # asyncio drops what it has accepted when its server closes too soon: first take nobody new, then let the last ones in.
+        for held in [held for server in self.servers for held in server.sockets]:
+            asyncio.get_running_loop().remove_reader(held.fileno())
+        for _ in range(LAST_IN_TURNS):
+            await asyncio.sleep(0.005)
         await super().shutdown(sockets)
         if self._cancelled:
             raise asyncio.CancelledError
+
+
+def open_door(host: str, port: int) -> socket.socket:
+    """The listening socket: systemd's, where it holds one for this process, else an own one.
+
+    Raises:
+        ConfigError: As `listen`.
+    """
+    inherited = inherited_socket()
+    if inherited is None:
+        return listen(host, port)
+    held = inherited.getsockname()
+    if port and held[1] != port:
+        # Serving at the old address beats not serving; the installer's next look finds this line.
+        _log.warning("systemd listens on port %s, [core] says %s: run `store-gateway install` again", held[1], port)
+    return inherited
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -52,11 +52,11 @@ class Changes:
         awakened.set()
 
 
-async def events(changes: Changes, view: Callable[[], bytes]) -> AsyncIterator[bytes]:
-    """Server-sent events: the view now, then at each change."""
+async def events(changes: Changes, view: Callable[[], bytes], still: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """Server-sent events: the view now, then at each change, while the reader may still read."""
     yield f"retry: {RETRY_MS}\n\n".encode()
     sent, number = b"", changes.number
-    while not changes.closed:
+    while not changes.closed and still():
         body = view()
         if body != sent:
             yield b"event: view\ndata: " + body + b"\n\n"
@@ -67,6 +67,6 @@ async def events(changes: Changes, view: Callable[[], bytes]) -> AsyncIterator[b
             yield b"event: beat\ndata: {}\n\n"
 
 
-def stream(changes: Changes, view: Callable[[], bytes]) -> StreamingResponse:
+def stream(changes: Changes, view: Callable[[], bytes], still: Callable[[], bool]) -> StreamingResponse:
     """The answer to an EventSource."""
-    return StreamingResponse(events(changes, view), media_type="text/event-stream", headers={"cache-control": "no-store"})
+    return StreamingResponse(events(changes, view, still), media_type="text/event-stream", headers={"cache-control": "no-store"})

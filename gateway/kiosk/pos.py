@@ -3,12 +3,13 @@
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from gateway.codes import MAX_PAYLOAD_B
 from gateway.events import CodePresented
+from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station, shape
 
 if TYPE_CHECKING:
@@ -72,22 +73,25 @@ def idempotency(in_body: str | None, in_header: str | None) -> str:
     return found
 
 
-def router(desk: "Desk") -> APIRouter:
-    """The one route of money that needs no sign-in: what it does, a scanner at the station does too."""
+def router(desk: "Desk", access: Access) -> APIRouter:
+    """The one route of money that needs no person: a device paired with the station suffices, as its scanner does."""
     routes = APIRouter()
 
     @routes.post(
         "/v1/redeem",
         summary="Present a code at a station",
         responses=shape("Answer", "Decided, and committed. A refusal is an answer too: `decision` is then `refused`."),
+        description="Needs the key of a device paired with the station (a cookie, or `Authorization: Bearer`), or a person signed in.",
     )
     async def redeem(
         asked: Presented,
+        request: Request,
         idempotency_key: Annotated[str | None, Header(description="Instead of `presentation_id`: 32 hex digits or a UUID.")] = None,
     ) -> Response:
         identity = idempotency(asked.presentation_id, idempotency_key)
         station = known_station(desk, asked.station)
+        staff = access.presenter(request, station)
         event = presented(asked.code, identity, asked.symbology_id, f"{asked.source}@{station}")
-        return Response(await desk.present(event, station=station), media_type=JSON)
+        return Response(await desk.present(event, station=station, staff=staff), media_type=JSON)
 
     return routes

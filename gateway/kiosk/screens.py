@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from gateway.kiosk.access import Access, give_key, is_own_screen, renew_cookie
 from gateway.kiosk.api import known_station
 from gateway.kiosk.words import LANGUAGES, WORDS
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.core.desk import Desk
 
 HERE: Final = Path(__file__).parent
+PASSING: Final = ("not_serving", "box_retired", "device_revoked")  # a kiosk has no reload button: its page looks again by itself
 
 _environment = Environment(
     loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -37,11 +39,12 @@ def render(template: str, lang: str, prefixes: tuple[str, ...], **values: object
 
 def calm_page(words: dict[str, Any]) -> str:
     """The page for whatever went wrong."""
-    return render("calm.html", LANGUAGES[0], ("common.",), **{key: words[key] for key in ("message", "next_step")})
+    shown = {key: words[key] for key in ("message", "next_step")}
+    return render("calm.html", LANGUAGES[0], ("common.",), again=words["error"] in PASSING, **shown)
 
 
-def router(desk: "Desk") -> APIRouter:
-    """The three pages."""
+def router(desk: "Desk", access: Access) -> APIRouter:
+    """The three pages, and the one that stands for a kiosk that is not paired."""
     routes = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
     store = desk.config.store
     shop = {"zh-Hant": store.name_zh or store.store, "en": store.name_en or store.name_zh or store.store}
@@ -54,11 +57,20 @@ def router(desk: "Desk") -> APIRouter:
         return HTMLResponse(render("glance.html", lang, ("common.", "glance.", "wall."), **shared))
 
     @routes.get("/kiosk/{station}")
-    async def kiosk(station: str, lang: str = "") -> HTMLResponse:
+    async def kiosk(station: str, request: Request, lang: str = "") -> HTMLResponse:
         known_station(desk, station)
+        device = access.of_station(request, station)
+        key = await desk.devices.pair_own(station) if device is None and is_own_screen(request) else None
         table = next(table for table in desk.config.stations if table.name == station)
         place = {"zh-Hant": table.name_zh or station, "en": table.name_en or station}
-        return HTMLResponse(render("kiosk.html", lang, ("common.", "kiosk.", "read.", "result."), place=place, station=station, **shared))
+        page = "kiosk.html" if device or key else "pairing.html"
+        answer = HTMLResponse(render(page, lang, ("common.", "kiosk.", "read.", "result."), place=place, station=station, **shared))
+        if device is not None:
+            desk.devices.see(device)
+            renew_cookie(request, answer, station)
+        if key is not None:
+            give_key(request, answer, station, key)
+        return answer
 
     @routes.get("/staff")
     async def staff_page(lang: str = "") -> HTMLResponse:

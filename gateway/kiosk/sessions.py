@@ -5,6 +5,7 @@ one must wait, twice as long each time, on the clock that cannot be set; nobody 
 """
 
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
@@ -23,27 +24,33 @@ class Session(Struct, frozen=True):
 
     staff_ref: str
     ends_ns: int
+    device_id: str  # whose loss ends it
 
 
 class Sessions:
-    """Signed-in people by the secret in their cookie."""
+    """Signed-in people by the secret in their cookie.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        is_revoked: Whether a device lost its right. Its sessions end with it, also if its key is no longer shown.
+    """
+
+    def __init__(self, clock: Clock, is_revoked: Callable[[str], bool] = lambda device_id: False) -> None:
         self._clock = clock
+        self._is_revoked = is_revoked
         self._sessions: dict[str, Session] = {}
 
-    def open(self, staff_ref: str) -> str:
+    def open(self, staff_ref: str, device_id: str = "") -> str:
         """Sign in; the secret to put in the cookie."""
         while len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         secret = secrets.token_urlsafe(32)
-        self._sessions[secret] = Session(staff_ref, self._clock.boottime_ns() + SESSION_NS)
+        self._sessions[secret] = Session(staff_ref, self._clock.boottime_ns() + SESSION_NS, device_id)
         return secret
 
     def whose(self, secret: str | None) -> str | None:
         """The staff reference behind a cookie; None: nobody's, or over."""
         session = self._sessions.get(secret or "")
-        if session is None or session.ends_ns <= self._clock.boottime_ns():
+        if session is None or session.ends_ns <= self._clock.boottime_ns() or self._is_revoked(session.device_id):
             self._sessions.pop(secret or "", None)
             return None
         return session.staff_ref

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Cookie, Depends, Request, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from gateway.kiosk.access import Access, give_key
 from gateway.kiosk.api import JSON, shape
 from gateway.kiosk.pos import TYPED, Code, PresentationId, Strict, Symbology, presented
 from gateway.kiosk.sessions import SESSION_NS, Sessions, Tries
@@ -45,10 +46,16 @@ class StaffPresented(Strict):
     source: Literal["camera", "picture", "typed"] = "typed"
 
 
-def router(desk: "Desk") -> APIRouter:
+def router(desk: "Desk", sessions: Sessions) -> APIRouter:
     """Routes of staff."""
     routes = APIRouter(prefix="/v1/staff", tags=["staff"])
-    sessions, tries = Sessions(desk.clock), Tries(desk.clock)
+    _add_signing_in(routes, desk, sessions)
+    _add_work(routes, desk, signed_in(desk, sessions))
+    return routes
+
+
+def signed_in(desk: "Desk", sessions: Sessions) -> Callable[..., Staff]:
+    """A dependency: the person who asks."""
 
     def person(staff: Annotated[str | None, Cookie()] = None) -> Staff:
         found = _find(desk, sessions.whose(staff))
@@ -56,12 +63,12 @@ def router(desk: "Desk") -> APIRouter:
             raise HTTPException(401, "not_signed_in")
         return found
 
-    _add_signing_in(routes, desk, sessions, tries)
-    _add_work(routes, desk, person)
-    return routes
+    return person
 
 
-def _add_signing_in(routes: APIRouter, desk: "Desk", sessions: Sessions, tries: Tries) -> None:
+def _add_signing_in(routes: APIRouter, desk: "Desk", sessions: Sessions) -> None:
+    tries, access = Tries(desk.clock), Access(desk, sessions)
+
     @routes.post("/sign-in", summary="Begin a shift: 429 after five wrong PINs, with the seconds to wait in Retry-After")
     async def sign_in(asked: SignIn, request: Request) -> Response:
         if _find(desk, asked.staff_ref) is None:
@@ -74,11 +81,21 @@ def _add_signing_in(routes: APIRouter, desk: "Desk", sessions: Sessions, tries: 
             raise HTTPException(401, "wrong_pin")
         tries.right(asked.staff_ref)
         answer = Response(msgspec.json.encode(_shown(found)), media_type=JSON)
+        phone = await _phone(request, answer, found)
         answer.set_cookie(
-            COOKIE, sessions.open(found.staff_ref), max_age=SESSION_NS // 10**9, path="/", httponly=True, samesite="strict",
+            COOKIE, sessions.open(found.staff_ref, phone), max_age=SESSION_NS // 10**9, path="/", httponly=True, samesite="strict",
             secure=request.url.scheme == "https",
         )  # fmt: skip
         return answer
+
+    async def _phone(request: Request, answer: Response, person: Staff) -> str:
+        """The phone's own identifier: it has a key too, so that a lost one can be shut out."""
+        known = access.of_station(request, STATION)
+        if known is None:
+            key = await desk.devices.pair("phone", STATION, person.name, person.staff_ref)
+            give_key(request, answer, STATION, key)
+            known = desk.devices.find(key)
+        return known.device_id if known else ""
 
     @routes.post("/sign-out", summary="End a shift")
     async def sign_out(staff: Annotated[str | None, Cookie()] = None) -> Response:
@@ -89,27 +106,27 @@ def _add_signing_in(routes: APIRouter, desk: "Desk", sessions: Sessions, tries: 
 
 
 def _add_work(routes: APIRouter, desk: "Desk", person: Callable[..., Staff]) -> None:
-    signed_in = Annotated[Staff, Depends(person)]
+    present_staff = Annotated[Staff, Depends(person)]
 
     @routes.get("/me", summary="Who is signed in")
-    async def me(staff: signed_in) -> Response:
+    async def me(staff: present_staff) -> Response:
         return Response(msgspec.json.encode(_shown(staff)), media_type=JSON)
 
     @routes.get("/orders", summary="Orders of this shop")
-    async def orders(staff: signed_in) -> Response:
+    async def orders(staff: present_staff) -> Response:
         return Response(msgspec.json.encode(desk.orders()), media_type=JSON)
 
     @routes.post(
         "/stage", summary="Open a compartment for an order", responses=shape("Answer", "Decided; `staging` names the compartment.")
     )
-    async def stage(asked: Staging, staff: signed_in) -> Response:
+    async def stage(asked: Staging, staff: present_staff) -> Response:
         body = await desk.stage(
             asked.order_id, key=asked.key.lower(), staff=staff.staff_ref, station=STATION, bank=asked.bank, compartment=asked.compartment
         )
         return Response(body, media_type=JSON)
 
     @routes.post("/redeem", summary="Present a code to staff", responses=shape("Answer", "Decided, and committed."))
-    async def redeem(asked: StaffPresented, staff: signed_in) -> Response:
+    async def redeem(asked: StaffPresented, staff: present_staff) -> Response:
         event = presented(asked.code, asked.presentation_id, asked.symbology_id, f"{asked.source}@{STATION}")
         return Response(await desk.present(event, station=STATION, staff=staff.staff_ref), media_type=JSON)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
+from gateway.health import Watchdog
 from gateway.link import LinkClient
 
 PULL_AFTER_S: Final = 0.4  # a shopper reaches for a door that clicks
@@ -23,10 +24,12 @@ async def run(config: GatewayConfig, name: str, clock: Clock) -> None:
 
     locker = config.locker(name)
     link = LinkClient(config.link_path, f"locker@{name}", clock)
-    driver = LockerDriver(board_of(locker), name, locker.compartments, locker.poll_ms, link, clock)
+    watchdog = Watchdog("bus")
+    driver = LockerDriver(board_of(locker), name, locker.compartments, locker.poll_ms, link, clock, lambda: watchdog.turned("bus"))
     async with asyncio.TaskGroup() as unit:
         unit.create_task(link.run())
         unit.create_task(driver.run())
+        unit.create_task(watchdog.run())
 
 
 async def run_virtual(config: GatewayConfig, name: str, clock: Clock) -> None:

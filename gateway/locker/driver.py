@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 EXPLAINED_NS: Final = 3_000_000_000  # an opening later than this after its pulse is somebody else's doing
 SILENT_NS: Final = 2_000_000_000  # no intact read for so long: the bus is down
+AT_REST: Final = 4  # times longer between two looks while every door is closed and no pulse is fresh
+AT_REST_S: Final = 0.4  # and never longer than this, so that a forced door is seen within half a second
 AGAIN_S: Final = 0.01  # before a read that confirms or replaces the last one
 BACKOFF_S: Final = (0.1, 1.0)  # first and longest pause between two tries to reach a bus that is down
 
@@ -87,15 +90,26 @@ class LockerDriver:
         board: The board; opened and closed here.
         bank: Name of the locker instance.
         compartments: How many doors the bank has.
-        poll_ms: Pause between two looks at the sensors.
+        poll_ms: Pause between two looks at the sensors while a door is open or was just unlocked.
         link: The way to core; this driver takes its commands and greets its connections.
+        looked: Called after each look at the board, whether it answered or not.
     """
 
-    def __init__(self, board: Board, bank: str, compartments: int, poll_ms: int, link: LinkClient, clock: Clock) -> None:
+    def __init__(
+        self,
+        board: Board,
+        bank: str,
+        compartments: int,
+        poll_ms: int,
+        link: LinkClient,
+        clock: Clock,
+        looked: Callable[[], None] = lambda: None,
+    ) -> None:
         self._board = board
         self._bank = bank
         self._compartments = compartments
         self._poll_s = poll_ms / 1000
+        self._looked = looked
         self._link = link
         self._clock = clock
         self._doors = SteadyDoors()
@@ -119,6 +133,7 @@ class LockerDriver:
                 while self._waiting:
                     await self._carry_out(self._waiting.popleft())
                 pause_s = await self._look()
+                self._looked()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
                         await self._wake.wait()
@@ -176,7 +191,14 @@ class LockerDriver:
         if self._snapshot_due:
             self._snapshot_due = False
             self._link.state(BankSnapshotTaken(self._bank, doors, now))
-        return self._poll_s
+        return self._pause_s(doors, now.mono_ns)
+
+    def _pause_s(self, doors: dict[int, DoorState], now_ns: int) -> float:
+        """Until the next look: a shop whose doors are all closed needs few of them."""
+        stirring = any(now_ns - pulse.sent_ns <= EXPLAINED_NS for pulse in self._pulses.values())
+        if stirring or DoorState.OPEN in doors.values():
+            return self._poll_s
+        return max(self._poll_s, min(AT_REST_S, self._poll_s * AT_REST))
 
     async def _missed(self, reason: str) -> float:
         if self._board.connected and self._clock.boottime_ns() - self._heard_ns < SILENT_NS:

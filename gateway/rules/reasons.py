@@ -83,6 +83,7 @@ REASONS: Final[dict[str, Reason]] = {
     "already_staged": _reason(
         "此訂單已放入櫃中", "This order lies in the locker already", "請核對訂單編號", "Please check the order number"
     ),
+    "box_retired": _reason("本機已停用", "This box was retired", "請洽總部", "Please call headquarters"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
 }
 

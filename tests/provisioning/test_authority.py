@@ -11,10 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from gateway.errors import BrokerError, ConfigError, MalformedFrame
+from gateway.config import StoreTable
+from gateway.errors import ConfigError, MalformedFrame
 from gateway.signed import public_hex
 from gateway.token import Claims, TokenKind, sign, verify
-from provisioning.authority import Authority, Enrolment, EnrolReply, HqFacts, enrol, enrol_ask, keep_reply, make_box_keys
+from provisioning.authority import Authority, Enrolment, EnrolReply, HqFacts, enrol_ask, keep_reply, make_box_keys
+
+SHOP = StoreTable(tenant="demo", store="s1", number=7, gateway="gw-1")
 
 
 def facts(authority: Authority) -> HqFacts:
@@ -81,7 +84,7 @@ def test_only_our_kind_of_key_gets_a_certificate(tmp_path: Path) -> None:
 
 def test_a_box_is_enrolled_once_its_answer_is_kept(tmp_path: Path) -> None:
     authority = Authority.open(tmp_path / "hq")
-    ask = enrol_ask(tmp_path / "box", "gw-1", "secret")
+    ask = enrol_ask(tmp_path / "box", SHOP, b"s" * 16)
     with pytest.raises(ConfigError, match="no enrolment"):
         Enrolment.load(tmp_path / "box")
     keep_reply(
@@ -95,13 +98,13 @@ def test_a_box_is_enrolled_once_its_answer_is_kept(tmp_path: Path) -> None:
 
 
 def test_asking_again_keeps_the_keys(tmp_path: Path) -> None:
-    assert enrol_ask(tmp_path, "gw-1", "a").public == enrol_ask(tmp_path, "gw-1", "b").public
+    assert enrol_ask(tmp_path, SHOP, b"a").public == enrol_ask(tmp_path, SHOP, b"b").public
 
 
 @pytest.mark.parametrize(("name", "content"), [("hq.json", b"{"), ("sign.key", b"no key"), ("hq.json", b'{"hq_public":["zz"]}')])
 def test_a_damaged_enrolment_says_what_to_do(tmp_path: Path, name: str, content: bytes) -> None:
     authority = Authority.open(tmp_path / "hq")
-    ask = enrol_ask(tmp_path / "box", "gw-1", "secret")
+    ask = enrol_ask(tmp_path / "box", SHOP, b"s" * 16)
     keep_reply(
         tmp_path / "box", EnrolReply(certificate=authority.issue_client(ask.csr, "gw-1"), ca=authority.ca_pem, facts=facts(authority))
     )
@@ -116,10 +119,3 @@ def test_a_damaged_authority_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "ca.key").write_bytes(b"")
     with pytest.raises(ConfigError):
         Authority.open(tmp_path)
-
-
-def test_headquarters_away_can_be_tried_again(tmp_path: Path) -> None:
-    with pytest.raises(BrokerError):
-        enrol("http://127.0.0.1:9", "secret", tmp_path, "gw-1")
-    with pytest.raises(ConfigError):
-        enrol("ftp://127.0.0.1", "secret", tmp_path, "gw-1")

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow]
 
 async def _redeem_at_once(url: str, token: str, stations: list[str]) -> list[dict[str, Any]]:
     """One code at several kiosks, each on a connection of its own, sent in the same tick."""
-    kiosks = [Web(url) for _ in stations]
+    kiosks = [await Web(url).pair(station) for station in stations]
     posts = (
         kiosk.post("/v1/redeem", {"station": station, "code": token, "presentation_id": secrets.token_hex(16)})
         for kiosk, station in zip(kiosks, stations, strict=True)

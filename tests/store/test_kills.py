@@ -27,7 +27,7 @@ class Customer(threading.Thread):
 
     def __init__(self, url: str, tokens: list[str], seed: int) -> None:
         super().__init__(daemon=True)
-        self._web = Web(url)
+        self._web = Web(url).pair_now("entrance")
         self._tokens = tokens
         self._random = random.Random(seed)
         self.told: list[tuple[str, dict[str, Any]]] = []  # presentation and the answer to it

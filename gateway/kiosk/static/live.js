@@ -19,6 +19,8 @@ export function follow(address, onView, onLost) {
   const missing = () => {
     grace ??= setTimeout(() => tell(true), GRACE_MS);
   };
+  // Core answered, and refused: this device or this box may have been revoked. The page itself then says so.
+  const shutOut = () => fetch(location.pathname).then((page) => page.status === 403 && location.reload(), () => {});
   const again = () => {
     clearTimeout(silence);
     source.close();
@@ -33,7 +35,10 @@ export function follow(address, onView, onLost) {
       onView(JSON.parse(event.data));
     });
     source.addEventListener("beat", alive);
-    source.addEventListener("error", again);
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED) shutOut();
+      again();
+    });
   };
   open();
 }

@@ -3,11 +3,12 @@ import { follow } from "./live.js";
 import { ask, newId } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
 import { drawProblem, drawResult } from "./result.js";
+import { Devices, wantedCode } from "./devices.js";
 import { el, icon, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const camera = new Camera();
-const views = ["sign-in", "pin", "home", "camera", "typing", "working", "result"];
+const views = ["sign-in", "pin", "home", "devices", "camera", "typing", "working", "result"];
 const LISTS = { paid: ["paid", "staging"], staged: ["staged", "collecting"], collected: ["collected"] };
 let person = null, redraw = null, waiting = null, staging = null;
 const stageKeys = new Map(); // order to the key of its staging, so that tapping again after silence asks for the same
@@ -22,7 +23,13 @@ function show(view) {
   scrollTo(0, 0);
 }
 
+const devices = new Devices($("devices-waiting"), $("devices-paired"), (refused) => {
+  if (refused.status === 401) return leave();
+  notice(document.documentElement.lang === "en" ? refused.refused.message.en : refused.refused.message.zh);
+});
+
 const home = () => {
+  devices.stop();
   redraw = null;
   staging = null;
   $("code").value = "";
@@ -70,7 +77,9 @@ function enter(found) {
   person = found;
   $("who").textContent = found.name;
   delete $("who").dataset.t;
+  $("to-devices").hidden = !found.roles.includes("manager");
   home();
+  if (wantedCode() && !$("to-devices").hidden) showDevices();
 }
 
 $("sign-out").addEventListener("click", async () => {
@@ -184,6 +193,12 @@ function notice(text) {
   setTimeout(() => ($("notice").hidden = true), 6000);
 }
 
+function showDevices() {
+  show("devices");
+  devices.start();
+}
+
+$("to-devices").addEventListener("click", showDevices);
 $("by-typing").addEventListener("click", () => show("typing"));
 $("by-picture").addEventListener("click", () => $("file").click());
 $("by-camera").addEventListener("click", async () => {

@@ -18,6 +18,8 @@ from cloud_bridge.hq.broker import BrokerFiles, free_port, mosquitto_conf
 from cloud_bridge.hq.options import Addresses, ExternalBroker, HqOptions, read_addresses
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
 from cloud_bridge.topics import Box
+from gateway.clock import SystemClock
+from gateway.config import StoreTable
 from gateway.errors import BrokerError, ConfigError
 from gateway.events import Event, Instant, RedemptionRefused, TimeTrust, VoucherRedeemed
 from gateway.signed import (
@@ -26,17 +28,20 @@ from gateway.signed import (
     BEAT_TAG,
     DOCUMENT_TAG,
     MANIFEST_TAG,
+    RENEWED_TAG,
     Ack,
     Beat,
     BeatAnswered,
     Document,
     DocumentRef,
     Manifest,
+    Renewed,
     digest,
     seal,
     unseal,
 )
-from provisioning.authority import Authority, Enrolment, enrol
+from provisioning.authority import Authority, Enrolment
+from provisioning.enroll import enrol
 
 PATIENCE_S = 8.0
 AT_US = 1_795_000_000_000_000
@@ -85,12 +90,13 @@ class TestBox:
         self.answers: list[BeatAnswered] = []
         self.manifests: list[Manifest] = []
         self.chunks: list[Chunk] = []
+        self.renewed: list[Renewed] = []
         self.others: list[str] = []
         self.up = asyncio.Event()
         tls = TlsFiles(enrolment.ca_path, enrolment.cert_path, enrolment.key_path)
         self.mqtt = Mqtt(
             "127.0.0.1", port, f"box-{secrets.token_hex(8)}", tls, server_name="localhost",
-            subscriptions=[self.box.down(leaf) for leaf in ("ack", "beat", "manifest", "chunk")],
+            subscriptions=[self.box.down(leaf) for leaf in ("ack", "beat", "manifest", "chunk", "renew")],
             on_message=self._heard, on_state=lambda up: self.up.set() if up else self.up.clear(), backoff_base_s=0.05, backoff_cap_s=0.3,
         )  # fmt: skip
 
@@ -104,6 +110,8 @@ class TestBox:
             self.answers.append(unseal(ANSWER_TAG, incoming.payload, keys, BeatAnswered))
         elif leaf == "manifest":
             self.manifests.append(unseal(MANIFEST_TAG, incoming.payload, keys, Manifest))
+        elif leaf == "renew":
+            self.renewed.append(unseal(RENEWED_TAG, incoming.payload, keys, Renewed))
         else:
             self.chunks.append(msgspec.json.decode(incoming.payload, type=Chunk))
         incoming.ack()
@@ -148,6 +156,11 @@ class TestBox:
         return unseal(DOCUMENT_TAG, sealed, self.enrolment.hq_public, Document)
 
 
+def shop(store: str = "s1", number: int = 1, gateway: str = "") -> StoreTable:
+    """Who a box is, as its configuration says."""
+    return StoreTable(tenant="demo", store=store, number=number, gateway=gateway or f"gw-{store}")
+
+
 class Hq:
     """A running headquarters."""
 
@@ -172,8 +185,12 @@ class Hq:
     async def new_box(self, store: str = "s1", number: int = 1) -> Enrolment:
         """Register a shop and enrol its box, over HTTP."""
         asked = {"store": store, "gateway": f"gw-{store}", "number": number, "name_zh": f"門市 {number}", "name_en": f"Shop {number}"}
-        secret = (await self.post("/api/boxes", asked))["secret"]
-        return await asyncio.to_thread(enrol, self.addresses.http, secret, self.folder / f"box-{store}", f"gw-{store}")
+        label = (await self.post("/api/boxes", asked))["label"]
+        return await self.enrol(label, f"box-{store}", shop(store, number))
+
+    async def enrol(self, label: str, folder: str, table: StoreTable) -> Enrolment:
+        """Enrol a box by its label, over real TLS."""
+        return await asyncio.to_thread(enrol, label, self.folder / folder, table, SystemClock())
 
     @contextlib.asynccontextmanager
     async def connected(self, enrolment: Enrolment, port: int | None = None) -> AsyncIterator[TestBox]:

@@ -21,9 +21,9 @@ from gateway.events import ParcelCollected, ParcelStaged, VisitEnded
 from gateway.events import SubjectKind as Kind
 from gateway.signed import token_keys
 from gateway.token import TokenKind, VoucherClass, verify, voucher_ref
-from provisioning.authority import Enrolment, EnrolReply, enrol, enrol_ask, keep_reply
+from provisioning.authority import Enrolment
 
-from .rig import Hq, TestBox, addresses_of, headquarters, instant, redeemed, refused, until, wire
+from .rig import Hq, TestBox, addresses_of, headquarters, instant, redeemed, refused, shop, until, wire
 
 SPAWN = (
     "import asyncio, sys; from cloud_bridge.hq.__main__ import run; from cloud_bridge.hq.options import HqOptions; "
@@ -100,48 +100,6 @@ async def test_a_restart_keeps_documents_versions_and_the_manifest(tmp_path: Pat
         keys = token_keys(await box.document("keys"))
         assert verify(first["token"], keys).identifier == int(first["voucher_id"], 16)
     assert stat.S_IMODE((tmp_path / "hq" / "admin.token").stat().st_mode) == 0o600
-
-
-# ---------------------------------------------------------------- enrolment
-
-
-async def test_an_enrolment_secret_works_once_for_its_box(demo: Hq, tmp_path: Path) -> None:
-    asked = {"store": "s1", "gateway": "gw-s1", "number": 1}
-    secret = (await demo.post("/api/boxes", asked))["secret"]
-    with pytest.raises(ConfigError, match="not valid"):
-        await asyncio.to_thread(enrol, demo.addresses.http, secret, tmp_path / "other", "gw-other")
-    await asyncio.to_thread(enrol, demo.addresses.http, secret, tmp_path / "box", "gw-s1")
-    for folder in ("box", "thief"):
-        with pytest.raises(ConfigError, match="used already"):
-            await asyncio.to_thread(enrol, demo.addresses.http, secret, tmp_path / folder, "gw-s1")
-    refused = await demo.http.post("/api/boxes", json=asked)
-    assert refused.status_code == 409
-    again = await demo.post("/api/boxes", asked | {"again": True})
-    assert again["staff"] is None
-    await asyncio.to_thread(enrol, demo.addresses.http, again["secret"], tmp_path / "replacement", "gw-s1")
-
-
-async def test_two_boxes_with_one_secret_end_with_one_enrolled(demo: Hq, tmp_path: Path) -> None:
-    secret = (await demo.post("/api/boxes", {"store": "s1", "gateway": "gw-s1", "number": 1}))["secret"]
-    asks = [enrol_ask(tmp_path / str(n), "gw-s1", secret) for n in range(4)]
-    bodies = [{"secret": ask.secret, "gateway": ask.gateway, "csr": ask.csr, "public": ask.public} for ask in asks]
-    answers = await asyncio.gather(*(demo.http.post("/api/enrol", json=body, headers={"Authorization": ""}) for body in bodies))
-    assert sorted(answer.status_code for answer in answers) == [200, 403, 403, 403]
-    winner = next(n for n, answer in enumerate(answers) if answer.status_code == 200)
-    import msgspec
-
-    keep_reply(tmp_path / str(winner), msgspec.convert(answers[winner].json(), EnrolReply))
-    async with demo.connected(Enrolment.load(tmp_path / str(winner))) as box:
-        assert (await box.send(box.batch([wire(1, redeemed(1))]))).mark == 1
-
-
-@pytest.mark.parametrize("change", [{"csr": "x"}, {"public": "zz"}, {"public": "00" * 31}])
-async def test_keys_that_are_none_do_not_use_the_secret_up(demo: Hq, tmp_path: Path, change: dict[str, str]) -> None:
-    secret = (await demo.post("/api/boxes", {"store": "s1", "gateway": "gw-s1", "number": 1}))["secret"]
-    ask = enrol_ask(tmp_path / "box", "gw-s1", secret)
-    body = {"secret": ask.secret, "gateway": ask.gateway, "csr": ask.csr, "public": ask.public}
-    assert (await demo.http.post("/api/enrol", json=body | change)).status_code == 422
-    assert (await demo.http.post("/api/enrol", json=body)).status_code == 200
 
 
 # ---------------------------------------------------------------- vouchers and orders
@@ -224,7 +182,7 @@ async def test_the_first_of_the_staff_has_a_pin_that_fits_its_hash(demo: Hq) -> 
     made = await demo.post("/api/boxes", {"store": "s1", "gateway": "gw-s1", "number": 1})
     pin = made["staff"]["pin"]
     assert len(pin) == 6
-    enrolment = await asyncio.to_thread(enrol, demo.addresses.http, made["secret"], demo.folder / "box", "gw-s1")
+    enrolment = await demo.enrol(made["label"], "box", shop())
     hired = await demo.post("/api/stores/s1/staff", {"name": "小林", "roles": ["clerk"]})
     async with demo.connected(enrolment) as box:
         staff = {one.staff_ref: one for one in (await box.document("staff", 2)).staff}

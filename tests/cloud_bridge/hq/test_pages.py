@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from gateway.events import OccupancyEstimated, VisitStarted
+from gateway.events import DevicePaired, DeviceRevoked, OccupancyEstimated, VisitStarted
 from gateway.events import SubjectKind as Kind
 
 from .rig import Hq, instant, now_us, redeemed, wire
@@ -84,3 +84,21 @@ async def test_an_order_is_placed_from_the_page(demo: Hq, page: Page) -> None:
     await expect(page.locator(".sub")).to_contain_text("陳○明")
     (order,) = await demo.get("/api/orders")
     assert order["lines"] == ["中秋禮盒 × 1", "手沖咖啡豆 250 g"]
+
+
+async def test_a_device_and_then_its_box_are_revoked_by_pressing_twice(demo: Hq, page: Page) -> None:
+    async with demo.connected(await demo.new_box()) as box:
+        await box.send(box.batch([wire(1, DevicePaired("d-1", "kiosk", "counter", "平板", "a" * 64, "s-1", instant()))]))
+        await page.goto(f"{demo.addresses.http}/devices")
+        state, button = page.locator("[data-device='d-1'] [data-state]"), page.locator("#revoke-d-1")
+        await expect(state).to_have_text("使用中")
+        await button.click()
+        await expect(button).to_have_text("再按一次停用")
+        assert (await demo.get("/api/stores/s1/devices"))[0]["state"] == "paired"
+        await button.click()
+        await expect(state).to_have_text("停用中，待門市確認")
+        await box.send(box.batch([wire(2, DeviceRevoked("d-1", "hq", instant()))]))
+        await expect(state).to_have_text("已停用")
+        await page.locator("#revoke-gw-s1").click()
+        await page.locator("#revoke-gw-s1").click()
+        await expect(page.locator("[data-retired]")).to_be_visible()

@@ -43,6 +43,11 @@ class Shop:
         )
         return page
 
+    async def pair_own(self) -> None:
+        """Open every kiosk page once, as the box's own screen does: that pairs it."""
+        for station in self.desk.config.stations:
+            assert (await self.client.get(f"/kiosk/{station.name}")).status_code == 200
+
     async def redeem(self, code: str, station: str = "counter", presentation_id: str | None = None, **more: Any) -> httpx.Response:
         body = {"station": station, "code": code, "presentation_id": presentation_id or secrets.token_hex(16), **more}
         return await self.client.post("/v1/redeem", json=body)
@@ -60,6 +65,7 @@ async def open_shop(desk: DeskStand, port: int = 0) -> AsyncIterator[Shop]:
     port = await listening
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
         opened = Shop(desk, port, client, task)
+        await opened.pair_own()
         try:
             yield opened
         finally:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from gateway import codes
+from gateway.catalog import Catalog
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
+from gateway.core.devices import Devices
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import CompartmentView, LineView, OrderView, Screen, StoreView, UnitView, ZoneView
-from gateway.events import CodePresented
+from gateway.events import CodePresented, DevicePaired, DeviceRevoked, Row
 from gateway.rules import answers
 from gateway.rules.reasons import Text
 from gateway.signed import Staff
@@ -59,6 +61,9 @@ class DeskStand:
     def __init__(self, config: GatewayConfig | None = None) -> None:
         self.config = config or parse(CONFIG)
         self.clock = SystemClock()
+        self.catalog = Catalog(self.config.store.gateway, [])
+        self.rows: list[Row] = []
+        self.devices = Devices(self.clock, self.catalog, self._commit, self.tell)
         self.line_up = True
         self.waiting = 0
         self.shows_s = 8.0
@@ -80,6 +85,15 @@ class DeskStand:
             OrderView(order_id=f"order-{n}", number=f"A{1040 + n}", customer=who, lines=lines, state="paid")
             for n, (who, lines) in enumerate([("陳○明", ["月餅禮盒 ×2"]), ("林○華", ["鮮乳 ×6", "吐司"]), ("王○", ["濾掛咖啡"])], 1)
         ]
+
+    def _commit(self, rows: list[Row]) -> "asyncio.Future[None]":
+        for row in rows:
+            self.rows.append(row)
+            if isinstance(row, DevicePaired | DeviceRevoked):
+                self.devices.fold(row)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
 
     def tell(self) -> None:
         for ear in self._ears:

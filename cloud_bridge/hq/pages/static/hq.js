@@ -40,6 +40,14 @@ function confirmOn(button) {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
+  if (button.dataset.sure && !("asked" in button.dataset)) {
+    const before = button.textContent;
+    button.dataset.asked = "";
+    button.textContent = button.dataset.sure;
+    setTimeout(() => { delete button.dataset.asked; button.textContent = before; }, 4000);
+    return;
+  }
+  delete button.dataset.asked;
   if (button.dataset.post) {
     button.disabled = true;
     const answer = await post(button.dataset.post, button.dataset.body || "{}");
@@ -73,6 +81,7 @@ document.addEventListener("submit", async (event) => {
 });
 
 function swap(part, html) {
+  if (part.querySelector("[data-asked]:not(:disabled)")) return; // a finger hovers over it
   const focused = document.activeElement && part.contains(document.activeElement) ? document.activeElement.id : "";
   part.innerHTML = html;
   if (focused) document.getElementById(focused)?.focus();

@@ -1,0 +1,144 @@
+"""What is shown of devices: the label and a voucher before the camera, a tag in the air, a door on the serial line."""
+
+import json
+import secrets
+import time
+from typing import Any, Final
+
+from tests.hardware.machine import Failed
+from tests.hardware.outside import NUMBER, STORE
+from tests.hardware.shop import BASE, CHAIN_UUID, STATION, UNITS, Shop
+from tests.hardware.wall import Wall
+
+SCENE: Final = [
+    {
+        "id": "t1",
+        "addr": "C0:00:00:00:00:01",
+        "interval": 0.2,
+        "rssi": -58,
+        "sigma": 3,
+        "loss": 0.05,
+        "ibeacon": [CHAIN_UUID, NUMBER, 1, -59],
+    },
+    {"id": "phone", "addr": "5A:11:22:33:44:55", "interval": 0.3, "rssi": -70, "sigma": 4, "data": "02011a0bff4c001005031c8f5a2b"},
+]
+BEACONS: Final = (
+    "cat > /run/scene.json; systemctl stop rig-beacons 2>/dev/null; systemctl reset-failed rig-beacons 2>/dev/null; "
+    "systemd-run -q --unit rig-beacons /opt/rig/venv/bin/python /opt/rig/beacons.py --scene /run/scene.json --dup data"
+)
+TAKE_TAG_AWAY: Final = (
+    """python3 -c "import socket; s=socket.socket(socket.AF_UNIX); s.connect('/run/rig-beacons.sock'); """
+    """s.sendall(b'{\\"remove\\": \\"t1\\"}\\n'); print(s.recv(400))" """
+)
+
+
+def enrol_by_label(shop: Shop) -> str:
+    """The label is held before the camera device of a box that is nobody yet; the shop starts by itself."""
+    began_s = time.monotonic()
+    shop.machine.until(lambda: _active(shop, "store-enroll.service"), 240, "store-enroll.service was not active")
+    for _ in range(4):  # a person holds it there again if nothing happens
+        shop.hold(shop.label, 45)
+        try:
+            shop.machine.until(lambda: shop.machine.sh("cat /var/lib/store-gateway/enrolment/hq.json"), 60, "no enrolment")
+            break
+        except Failed as error:
+            last = error
+    else:
+        raise Failed(f"the label did not enrol the box: {last}; {log_of(shop, 'store-enroll')}")
+    shop.take_away()
+    shop.machine.sh("sync")
+    return f"label held before /dev/video7, enrolled {time.monotonic() - began_s:.0f} s after the install ended"
+
+
+def all_units(shop: Shop) -> str:
+    """Every unit active, and core serves."""
+    shop.machine.until(lambda: all(_active(shop, unit) for unit in UNITS), 300, "not every unit was active")
+    shop.pair()
+    view = shop.machine.until(lambda: _up(shop), 120, "the line to headquarters was not up")
+    units = ", ".join(f"{unit['unit']} {unit['device_state']}" for unit in view["units"])
+    return f"{len(UNITS)} services and store-core.socket active, line up; {units}"
+
+
+def redeem_by_camera(shop: Shop) -> str:
+    """A voucher is redeemed by holding it before the camera device, and not again."""
+    first, second = (_show(shop, voucher) for voucher in shop.headquarters.vouchers(1) * 2)
+    if first["state"] != "redeemed" or second["state"] != "refused":
+        raise Failed(f"the screen said {first['state']}, then {second['state']}")
+    voucher = first["answer"]["reference"]
+    shop.machine.until(lambda: shop.headquarters.get(f"/api/vouchers/{voucher}")["state"] == "redeemed", 60, "headquarters did not hear")
+    return f"read from /dev/video7 by cv2: redeemed, the second time refused ({second['answer']['reason']}), headquarters has it"
+
+
+def hear_a_tag(shop: Shop) -> str:
+    """A tag comes into the zone and leaves it, through hci0 and bluetoothd."""
+    shop.machine.sh(BEACONS, stdin=json.dumps(SCENE))
+    came_s = time.monotonic()
+    shop.machine.until(lambda: "trolley-1" in _zone(shop)["subjects"], 180, "the tag was not seen")
+    seen_s = time.monotonic() - came_s
+    state = next(unit["device_state"] for unit in shop.view()["units"] if unit["unit"] == "ble@radio")
+    shop.machine.sh(TAKE_TAG_AWAY)
+    left_s = time.monotonic()
+    shop.machine.until(lambda: "trolley-1" not in _zone(shop)["subjects"], 120, "the tag never left")
+    gone_s = time.monotonic() - left_s
+    shop.machine.until(lambda: _counts(shop)["visits"] >= 1, 60, "headquarters did not hear of the visit")
+    return f"trolley-1 in zone entrance after {seen_s:.0f} s, gone after {gone_s:.0f} s, visit at headquarters; radio {state}"
+
+
+def open_a_door(shop: Shop, wall: Wall) -> str:
+    """An order is put behind a door by the clerk and collected with its code: two pulses, no more."""
+    shop.sign_in()
+    order = shop.headquarters.post("/api/orders", {"store": STORE, "customer": "陳小明", "lines": ["蘋果禮盒 x1"]})
+    shop.machine.until(lambda: _order(shop, order), 60, "the order did not come")
+    shop.post("/v1/staff/stage", {"order_id": order["order_id"], "key": secrets.token_hex(16)})
+    shop.machine.until(lambda: _order(shop, order)["state"] == "staged", 60, f"the order was not staged; coils: {wall.pulses()}")
+    code = {"station": STATION, "code": order["token"], "presentation_id": secrets.token_hex(16)}
+    answer = shop.post("/v1/redeem", code)
+    shop.machine.until(lambda: _order(shop, order)["state"] == "collected", 60, f"it was not collected: {answer['decision']}")
+    again = shop.post("/v1/redeem", code)
+    pulses = wall.pulses()
+    if list(pulses.values()) != [2] or again != answer:
+        raise Failed(f"coils were driven {pulses}; the retry said {again['decision']}")
+    (door,) = pulses
+    return f"door {door} over /dev/ttyS1: opened for the clerk and for the customer, 2 pulses in all, a retry opens nothing"
+
+
+def log_of(shop: Shop, unit: str, lines: int = 4) -> str:
+    """The last words of a unit."""
+    return shop.machine.sh(f"journalctl -q --no-pager -o cat -u {unit} -n {lines}", check=False).strip()[-400:]
+
+
+def _active(shop: Shop, unit: str) -> bool:
+    return shop.machine.units().get(unit, {}).get("ActiveState") == "active"
+
+
+def _up(shop: Shop) -> dict[str, Any] | None:
+    view = shop.view()
+    return view if view["line"]["up"] else None
+
+
+def _zone(shop: Shop) -> dict[str, Any]:
+    return dict(shop.view()["zones"][0])
+
+
+def _counts(shop: Shop) -> dict[str, Any]:
+    return dict(shop.headquarters.get(f"/api/stores/{STORE}/counts")["total"])
+
+
+def _order(shop: Shop, order: dict[str, Any]) -> dict[str, Any] | None:
+    found = [one for one in shop.get("/v1/staff/orders") if one["order_id"] == order["order_id"]]
+    return dict(found[0]) if found else None
+
+
+def _show(shop: Shop, voucher: dict[str, Any]) -> dict[str, Any]:
+    """Hold a code there until the screen changes; the screen then."""
+    before = shop.get(f"/v1/stations/{STATION}")["number"]
+    shop.hold(voucher["token"], 40)
+
+    def changed() -> dict[str, Any] | None:
+        screen = shop.get(f"/v1/stations/{STATION}")
+        return dict(screen) if screen["number"] > before and screen["state"] != "attract" else None
+
+    screen = shop.machine.until(changed, 60, f"the screen did not change; {BASE} is there")
+    shop.take_away()
+    time.sleep(8)  # long enough for the scanner to have seen that it is gone
+    return dict(screen)

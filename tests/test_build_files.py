@@ -132,7 +132,7 @@ def test_git_ignores_the_environment_and_the_lock_that_names_hosts() -> None:
 def test_the_promised_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    assert {"all", "setup", "store", "test", "scenarios", "lock", "clean"} <= targets
+    assert {"all", "setup", "store", "test", "scenarios", "bench", "lock", "clean"} <= targets
     assert ".DEFAULT_GOAL := all" in makefile
 
 

@@ -155,7 +155,10 @@ def everything_once(shop: Shop) -> str:
     if any(json.loads(reply["body"]).get("decision") != "refused" for reply in again):
         raise Failed("a code could be used again")
     epochs = len({entry["epoch"] for entry in books["entries"]})
-    return f"{len(redeemed)} redemptions, each once at headquarters; {books['received']} rows in {epochs} epochs, none missing; {len(again)} second tries refused"
+    return (
+        f"{len(redeemed)} redemptions, each once at headquarters; {books['received']} rows in {epochs} epochs, none missing; "
+        f"{len(again)} second tries refused"
+    )
 
 
 def doctor(shop: Shop) -> str:

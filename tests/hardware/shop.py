@@ -71,7 +71,8 @@ sync
 WHEELS: Final = """
 set -e
 python3 -m venv /opt/store-gateway
-/opt/store-gateway/bin/pip install --quiet --no-index --find-links /opt/wheels --find-links /opt/project "store-gateway[ble,bridge,kiosk,locker,scanner]"
+/opt/store-gateway/bin/pip install --quiet --no-index --find-links /opt/wheels --find-links /opt/project \\
+  "store-gateway[ble,bridge,kiosk,locker,scanner]"
 """
 
 

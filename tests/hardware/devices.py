@@ -36,17 +36,12 @@ def enrol_by_label(shop: Shop) -> str:
     """The label is held before the camera device of a box that is nobody yet; the shop starts by itself."""
     began_s = time.monotonic()
     shop.machine.until(lambda: _active(shop, "store-enroll.service"), 240, "store-enroll.service was not active")
-    last = Failed("")
-    for _ in range(4):  # a person holds it there again if nothing happens
-        shop.hold(shop.label, 45)
-        try:
-            shop.machine.until(lambda: shop.machine.sh("cat /var/lib/store-gateway/enrolment/hq.json"), 60, "no enrolment")
-            break
-        except Failed as error:
-            last = error
-    else:
-        raise Failed(f"the label did not enrol the box: {last}; {log_of(shop, 'store-enroll')}")
-    shop.take_away()
+    shop.hold(shop.label)
+    try:
+        shop.machine.until(lambda: shop.machine.sh("cat /var/lib/store-gateway/enrolment/hq.json"), 150, "no enrolment")
+    except Failed as error:
+        raise Failed(f"the label did not enrol the box: {error}; {log_of(shop, 'store-enroll')}") from error
+    shop.hold("")
     shop.machine.sh("sync")
     return f"label held before /dev/video7, enrolled {time.monotonic() - began_s:.0f} s after the install ended"
 
@@ -133,13 +128,13 @@ def _state(shop: Shop, order: dict[str, Any]) -> str:
 def _show(shop: Shop, voucher: dict[str, Any]) -> dict[str, Any]:
     """Hold a code there until the screen changes; the screen then."""
     before = shop.get(f"/v1/stations/{STATION}")["number"]
-    shop.hold(voucher["token"], 40)
+    shop.hold(voucher["token"])
 
     def changed() -> dict[str, Any] | None:
         screen = shop.get(f"/v1/stations/{STATION}")
         return dict(screen) if screen["number"] > before and screen["state"] != "attract" else None
 
     screen = shop.machine.until(changed, 60, f"the screen did not change; {BASE} is there")
-    shop.take_away()
+    shop.hold("")
     time.sleep(8)  # long enough for the scanner to have seen that it is gone
     return dict(screen)

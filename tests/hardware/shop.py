@@ -68,6 +68,22 @@ systemctl daemon-reload
 mount /var/lib/store-gateway
 sync
 """
+# Plugged in before the shop is installed, and on from then on.
+CAMERA_UNIT: Final = f"""
+set -e
+cat > /etc/systemd/system/rig-camera.service <<END
+[Unit]
+Before=store.target
+[Service]
+ExecStartPre=/sbin/modprobe v4l2loopback video_nr=7 exclusive_caps=1
+ExecStart=/opt/rig/venv/bin/python /opt/people/camera.py {CAMERA} /run/rig-shown
+Restart=always
+[Install]
+WantedBy=multi-user.target
+END
+systemctl daemon-reload
+systemctl enable --now --quiet rig-camera
+"""
 WHEELS: Final = """
 set -e
 python3 -m venv /opt/store-gateway
@@ -101,24 +117,17 @@ class Shop:
         """As a technician: wheels, `install`, the configuration, `install --now`."""
         self.machine.sh(DISK)
         self.machine.push([wheel], "/opt/project")
-        self.machine.push([Path(__file__).with_name("people.py")], "/opt/people")
+        self.machine.push([Path(__file__).with_name(name) for name in ("people.py", "camera.py")], "/opt/people")
+        self.machine.sh(CAMERA_UNIT)
         self.machine.sh(WHEELS, timeout_s=600)
         self.machine.sh(f"{PROGRAM} install --json", timeout_s=180)
         self.machine.sh("cat > /etc/store-gateway/gateway.toml", stdin=GATEWAY_TOML)
         self.machine.sh(f"{PROGRAM} install --now --json", timeout_s=300)
         self.machine.sh("sync")
 
-    def hold(self, text: str, seconds: float) -> None:
-        """Hold a code before the guest's camera device; returns at once."""
-        self.machine.sh(
-            "systemctl stop rig-camera 2>/dev/null; systemctl reset-failed rig-camera 2>/dev/null; IFS= read -r CODE; "
-            f'systemd-run -q --unit rig-camera /opt/rig/camera.py show "$CODE" {seconds:.0f} --fps 5 --scale 0.8 --noise 6 --angle 5',
-            stdin=text + "\n",
-        )
-
-    def take_away(self) -> None:
-        """Nothing is held before the camera any more."""
-        self.machine.sh("systemctl stop rig-camera 2>/dev/null; true")
+    def hold(self, text: str) -> None:
+        """Hold a code before the guest's camera; empty: take it away."""
+        self.machine.sh("cat > /run/rig-shown", stdin=text)
 
     # ------------------------------------------------------------ using
 

@@ -52,15 +52,15 @@ def test_a_headless_day_ends_with_books_that_agree(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_the_starter_leaves_nothing_running(folder: Path, number: signal.Signals) -> None:
-    starter = subprocess.Popen(store(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert starter.stdout is not None
-    for line in starter.stdout:
-        if "ready in" in line:
-            break
-    assert len(processes_of(folder)) >= 8
-    starter.send_signal(number)
-    starter.stdout.read()
-    assert starter.wait(timeout=30) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+    with subprocess.Popen(store(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as starter:
+        assert starter.stdout is not None
+        for line in starter.stdout:
+            if "ready in" in line:
+                break
+        assert len(processes_of(folder)) >= 8
+        starter.send_signal(number)
+        starter.stdout.read()
+        assert starter.wait(timeout=30) == (-signal.SIGKILL if number == signal.SIGKILL else 0)
     ends_s = time.monotonic() + 15
     while processes_of(folder) and time.monotonic() < ends_s:
         time.sleep(0.1)

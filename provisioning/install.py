@@ -6,6 +6,7 @@ another root it prepares an image: users are made in it, the rest is made at its
 Everything it writes lies under /etc; the program itself is where it was installed (`program`).
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ OTHERS: Final = {
     "journald.conf": "etc/systemd/journald.conf.d/10-store.conf",
     "watchdog.conf": "etc/systemd/system.conf.d/10-store.conf",
 }
+LIBRARIES: Final = {"ble": "bleak", "bridge": "paho", "kiosk": "uvicorn", "locker": "serial", "scanner": "cv2"}  # one of each extra
 BLUETOOTHD: Final = "usr/libexec/bluetooth/bluetoothd"
 INSTANCE: Final = re.compile(r"store-(ble|scanner|locker)@.+\.service")
 
@@ -84,6 +86,8 @@ def install(options: Options, user_id: int | None = None) -> list[Step]:
     program = find_program(options)
     there = (options.root / CONFIG).exists()
     config = check_config(load(options.root / CONFIG if there else source("gateway.toml")))
+    if options.here and not options.program:
+        check_libraries(config)
     writer = Writer(options.root, options.dry_run)
     before = os.umask(0o022)  # systemd and the units' users read what is written here
     try:
@@ -168,6 +172,27 @@ def check_config(config: GatewayConfig) -> GatewayConfig:
     if config.core.port == 0:
         raise ConfigError("`port` 0 in [core] is no address to tell customers", "Name one, such as 8080")
     return config
+
+
+def check_libraries(config: GatewayConfig) -> None:
+    """Whether the units will find what they import: a wheel installed without its extras starts, and fails, for ever.
+
+    Raises:
+        ConfigError: Something is missing.
+    """
+    wanted = {
+        "bridge": True,
+        "kiosk": True,
+        "ble": bool(config.ble.sensors),
+        "scanner": bool(config.scanners),
+        "locker": bool(config.lockers),
+    }
+    missing = [extra for extra, needed in wanted.items() if needed and importlib.util.find_spec(LIBRARIES[extra]) is None]
+    if missing:
+        extras = ",".join(sorted(LIBRARIES))
+        raise ConfigError(
+            f"this installation lacks the libraries of {', '.join(missing)}", f'Install the wheel as "store-gateway[{extras}]"'
+        )
 
 
 # ---------------------------------------------------------------- what is to be there

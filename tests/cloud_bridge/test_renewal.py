@@ -133,6 +133,7 @@ async def test_a_key_of_a_stranger_renews_nothing(bridge: Bridge, tmp_path: Path
     bridge.identity.in_force().certificate.verify_directly_issued_by(authority)
 
 
+@pytest.mark.slow
 async def test_without_an_answer_the_old_pair_stays_and_it_tries_again(bridge: Bridge) -> None:
     before = bridge.serial
     bridge.pass_time(25)
@@ -144,6 +145,7 @@ async def test_without_an_answer_the_old_pair_stays_and_it_tries_again(bridge: B
         await until(lambda: bridge.serial != before)
 
 
+@pytest.mark.slow
 async def test_a_pair_that_gets_no_answer_is_dropped_and_the_old_one_goes_on(bridge: Bridge) -> None:
     before = bridge.serial
     async with bridge.connected():
@@ -174,6 +176,7 @@ async def test_a_certificate_that_came_before_a_power_cut_is_tried_and_not_asked
     assert bridge.serial == waiting.certificate.serial_number
 
 
+@pytest.mark.slow
 async def test_a_revoked_box_cannot_renew(bridge: Bridge, hq: Hq) -> None:
     before = bridge.serial
     async with bridge.connected():

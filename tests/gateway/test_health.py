@@ -230,6 +230,7 @@ class StuckBoard:
         return
 
 
+@pytest.mark.slow
 async def test_a_driver_whose_line_hangs_is_replaced_though_its_loop_is_free(ear: Ear, tmp_path: Path) -> None:
     clock, board, watchdog = SystemClock(), StuckBoard(), Watchdog("bus")
     link = LinkClient(tmp_path / "link.sock", "locker@wall", clock)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import qrcode
+import qrcode  # type: ignore[import-untyped]
 
 WIDTH: Final = 640
 HEIGHT: Final = 480
@@ -26,7 +26,7 @@ YUYV: Final = 0x56595559
 
 def pictures(text: str) -> list[bytes]:
     """What the camera sees of a code held before it, a little askew; without one, a counter's grey."""
-    scene = np.full((HEIGHT, WIDTH), 190, np.uint8)
+    scene: Any = np.full((HEIGHT, WIDTH), 190, np.uint8)
     if text:
         code = qrcode.QRCode(border=4)
         code.add_data(text)

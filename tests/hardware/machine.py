@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -58,6 +59,12 @@ class Machine:
     def cut(self) -> None:
         """Pull its plug."""
         self._call("cut", timeout_s=60)
+
+    def lost_pieces(self) -> tuple[int, int]:
+        """Of the data disk at all cuts so far: 4 KiB pieces that had not been flushed, and how many of these were lost or torn."""
+        log = self.state / self.name / "voldisk.log"
+        found = re.findall(r"unflushed pieces (\d+) kept (\d+) \(torn (\d+)\)", log.read_text() if log.exists() else "")
+        return sum(int(n) for n, _, _ in found), sum(int(n) - int(kept) + int(torn) for n, kept, torn in found)
 
     def off(self) -> bool:
         """An orderly end; whether it came in time."""

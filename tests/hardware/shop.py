@@ -17,6 +17,7 @@ PROGRAM: Final = "/opt/store-gateway/bin/store-gateway"
 STATION: Final = "counter"
 CAMERA: Final = "/dev/video7"
 SERIAL: Final = "/dev/ttyS1"
+AIR: Final = "/run/rig-beacons.sock"
 COMPARTMENTS: Final = 16
 CHAIN_UUID: Final = "7b44b47b-52a1-5381-90c2-f09b6838c5d4"
 UNITS: Final = (
@@ -68,8 +69,8 @@ systemctl daemon-reload
 mount /var/lib/store-gateway
 sync
 """
-# Plugged in before the shop is installed, and on from then on.
-CAMERA_UNIT: Final = f"""
+# Camera and radio are there before the shop is installed, and at every boot from then on.
+DEVICES: Final = f"""
 set -e
 cat > /etc/systemd/system/rig-camera.service <<END
 [Unit]
@@ -81,8 +82,17 @@ Restart=always
 [Install]
 WantedBy=multi-user.target
 END
+cat > /etc/systemd/system/rig-radio.service <<END
+[Unit]
+Before=bluetooth.service
+[Service]
+ExecStart=/opt/rig/venv/bin/python /opt/rig/beacons.py --dup data --control {AIR}
+Restart=always
+[Install]
+WantedBy=multi-user.target
+END
 systemctl daemon-reload
-systemctl enable --now --quiet rig-camera
+systemctl enable --now --quiet rig-camera rig-radio
 """
 WHEELS: Final = """
 set -e
@@ -118,7 +128,7 @@ class Shop:
         self.machine.sh(DISK)
         self.machine.push([wheel], "/opt/project")
         self.machine.push([Path(__file__).with_name(name) for name in ("people.py", "camera.py")], "/opt/people")
-        self.machine.sh(CAMERA_UNIT)
+        self.machine.sh(DEVICES)
         self.machine.sh(WHEELS, timeout_s=600)
         self.machine.sh(f"{PROGRAM} install --json", timeout_s=180)
         self.machine.sh("cat > /etc/store-gateway/gateway.toml", stdin=GATEWAY_TOML)

@@ -48,6 +48,7 @@ def test_every_finding_that_is_not_well_has_a_next_step(tmp_path: Path) -> None:
         assert (finding.state in ("fail", "warn")) == bool(finding.next_step.zh) == bool(finding.next_step.en)
 
 
+@pytest.mark.slow
 def test_a_check_that_never_ends_is_left_behind(shop: Shop) -> None:
     def hangs(_: Box) -> list[Outcome]:
         time.sleep(60)
@@ -80,6 +81,7 @@ def test_any_bytes_for_a_configuration_are_a_finding(content: bytes) -> None:
     assert [finding.state for finding in found] == ["fail", "skipped", "skipped"]
 
 
+@pytest.mark.slow
 def test_the_command_is_for_people_in_two_languages_and_for_programs(shop: Shop) -> None:
     (shop.enrolment / "tls.key").chmod(0o644)
     asked = command("doctor", "--config", str(shop.toml), "--json")
@@ -279,6 +281,7 @@ def test_a_stopped_core(shop: Shop) -> None:
     assert {found[name].state for name in ("units", "line", "time-trust")} == {"skipped"}
 
 
+@pytest.mark.slow
 def test_a_core_that_dies_while_it_is_watched(shop: Shop) -> None:
     with shop.core() as process:
         assert shop.one("link").state == "ok"
@@ -317,6 +320,7 @@ def test_a_port_that_is_another_shops(running: Shop, shop: Shop) -> None:
     assert says(shop.one("core").what, "another shop's, s1")
 
 
+@pytest.mark.slow
 def test_a_port_on_which_something_else_answers(shop: Shop) -> None:
     with socket.create_server(("127.0.0.1", shop.core_port)) as other:
         other.settimeout(5)

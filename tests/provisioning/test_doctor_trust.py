@@ -99,6 +99,7 @@ def test_headquarters_that_does_not_exist(shop: Shop) -> None:
     assert says(shop.one("hq").what, "cannot be reached")
 
 
+@pytest.mark.slow
 def test_headquarters_that_takes_the_call_and_says_nothing(shop: Shop) -> None:
     with shop.broker(silent=True):
         began_s = time.monotonic()

@@ -16,11 +16,13 @@ from gateway.errors import ConfigError
 from provisioning.install import (
     ADDRESS,
     CONFIG,
+    LIBRARIES,
     STEPS_SINCE,
     UNITS,
     USUAL_PROGRAM,
     Options,
     Step,
+    check_libraries,
     check_machine,
     find_program,
     install,
@@ -282,3 +284,12 @@ def test_the_command_says_what_is_wrong_in_one_line(root: Path) -> None:
     done = command("--root", str(root))
     assert done.returncode == 78
     assert done.stderr.count("\n") == 1 and "virtual" in done.stderr
+
+
+def test_a_wheel_without_the_libraries_of_a_unit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = parse(SHOP.format(host="127.0.0.1", scanner="evdev:/dev/input/by-id/hand"))
+    check_libraries(config)
+    monkeypatch.setitem(LIBRARIES, "locker", "not_installed_here")
+    with pytest.raises(ConfigError, match="libraries of locker") as refused:
+        check_libraries(config)
+    assert "store-gateway[ble,bridge,kiosk,locker,scanner]" in refused.value.hint

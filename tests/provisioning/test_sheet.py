@@ -33,6 +33,7 @@ def pictures(pdf: bytes, folder: Path, dpi: int = 150) -> list[NDArray[np.uint8]
     return [np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.uint8) for path in sorted(folder.glob("page*.png"))]
 
 
+@pytest.mark.slow
 @needs_pdftoppm
 @pytest.mark.parametrize("font", [None, cjk_font()])
 def test_every_label_of_the_sheet_can_be_read_by_the_shops_scanner(tmp_path: Path, font: Path | None) -> None:

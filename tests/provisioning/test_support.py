@@ -101,17 +101,18 @@ def plant(shop: Shop) -> list[str]:
     return [*map(bare, SECRETS), "member-mei-ling", *bodies, *(line[8:28] for line in bodies)]
 
 
-def unpack(path: Path, into: Path) -> dict[str, str]:
+def unpack(path: Path) -> dict[str, str]:
+    """Name below `support/` to content; read member by member, since Debian 12's tarfile knows no safe extraction."""
     with tarfile.open(path) as archive:
-        archive.extractall(into, filter="data")
-    return {str(one.relative_to(into / "support")): one.read_text(encoding="utf-8") for one in into.rglob("*") if one.is_file()}
+        held = ((member.name, archive.extractfile(member)) for member in archive.getmembers() if member.isfile())
+        return {name.removeprefix("support/"): file.read().decode("utf-8") for name, file in held if file is not None}
 
 
 def test_nothing_that_was_planted_comes_out(shop: Shop, tmp_path: Path) -> None:
     planted = plant(shop)
     out = tmp_path / "support.tar.gz"
     bundle(shop.toml, out, shop.folder / "logs")
-    members = unpack(out, tmp_path / "unpacked")
+    members = unpack(out)
     found = {(name, one) for name, text in members.items() for one in planted if one.lower() in text.lower()}
     assert found == set()
     assert members["config.json"].count("‹") >= 2
@@ -123,7 +124,7 @@ def test_a_broken_configuration_tells_no_more(shop: Shop, tmp_path: Path) -> Non
     for number, broken in enumerate([f"[[[{PHONES[0]}", f"[store]\nphone_{PHONES[0]} = 1\n", f'{text}\n[core]\nport = "{CARDS[0]}"\n']):
         shop.toml.write_text(broken, encoding="utf-8")
         bundle(shop.toml, tmp_path / f"{number}.tar.gz", shop.folder / "logs")
-        members = unpack(tmp_path / f"{number}.tar.gz", tmp_path / str(number))
+        members = unpack(tmp_path / f"{number}.tar.gz")
         assert '"fail"' in members["doctor.json"]
         assert {(name, one) for name, text in members.items() for one in planted if one.lower() in text.lower()} == set()
 
@@ -134,7 +135,7 @@ def test_it_holds_what_a_helper_needs(shop: Shop, tmp_path: Path) -> None:
     shutil.copy(shop.toml, shop.folder / "kept.toml")
     asked = command("support", "--config", str(shop.toml), "--out", str(tmp_path / "s.tar.gz"), "--logs", str(shop.folder / "logs"))
     assert asked.returncode == 0, asked.stderr
-    members = unpack(tmp_path / "s.tar.gz", tmp_path / "unpacked")
+    members = unpack(tmp_path / "s.tar.gz")
     assert stat.S_IMODE((tmp_path / "s.tar.gz").stat().st_mode) == 0o600
     for name in members:
         assert name in asked.stdout and (name == "README.txt" or name.partition("/")[0] in README)
@@ -149,6 +150,7 @@ def test_it_holds_what_a_helper_needs(shop: Shop, tmp_path: Path) -> None:
     assert members["logs/core.txt"].count("bank wall is lost") == 400
 
 
+@pytest.mark.slow
 def test_a_running_shop_is_counted(shop: Shop, tmp_path: Path) -> None:
     with shop.core():
         told = json.loads(command("status", "--json", "--config", str(shop.toml)).stdout)
@@ -158,7 +160,7 @@ def test_a_running_shop_is_counted(shop: Shop, tmp_path: Path) -> None:
         table = command("status", "--config", str(shop.toml)).stdout
         assert "money and lockers" in table and "days left" in table
         bundle(shop.toml, tmp_path / "s.tar.gz")
-    members = unpack(tmp_path / "s.tar.gz", tmp_path / "unpacked")
+    members = unpack(tmp_path / "s.tar.gz")
     assert json.loads(members["ledger.json"])["rows"] == {"EpochOpened": 1}
     assert "zones" not in json.loads(members["status.json"]) and "screens" not in json.loads(members["status.json"])
     silent = command("status", "--json", "--config", str(shop.toml))

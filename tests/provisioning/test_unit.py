@@ -150,6 +150,7 @@ async def test_headquarters_that_is_away_is_asked_again_by_itself(hq: Hq, config
     assert is_enrolled(config.enrolment_dir)
 
 
+@pytest.mark.slow
 async def test_a_pasted_label_enrols_the_box_and_a_wrong_one_says_why(hq: Hq, config: GatewayConfig) -> None:
     base = f"http://127.0.0.1:{config.core.port}"
     async with waiting(config) as unit, httpx.AsyncClient(base_url=base, trust_env=False, follow_redirects=True) as page:

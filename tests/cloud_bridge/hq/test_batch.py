@@ -93,6 +93,7 @@ async def test_what_headquarters_refuses_is_told_by_line_and_nothing_of_it_is_ta
     assert [shop["store"] for shop in await demo.get("/api/stores")] == ["old-1"]
 
 
+@pytest.mark.slow
 async def test_forty_shops_come_in_parts_and_a_late_refusal_keeps_the_labels_before_it(demo: Hq) -> None:
     await batch(demo, "store,number\nold-1,990\n")
     shops = "".join(f"s-{n},{n}\n" for n in range(1, 30)) + "late,990\n"

@@ -87,6 +87,7 @@ async def lets_in(hq: Hq, enrolment: Enrolment) -> bool:
     return False
 
 
+@pytest.mark.slow
 async def test_a_revoked_box_is_told_then_cut_off_and_never_let_in_again(demo: Hq) -> None:
     enrolment, other = await demo.new_box(), await demo.new_box("s2", 2)
     async with demo.connected(enrolment) as box, demo.connected(other) as bystander:
@@ -103,6 +104,7 @@ async def test_a_revoked_box_is_told_then_cut_off_and_never_let_in_again(demo: H
     assert "data-retired" in (await demo.http.get("/devices")).text
 
 
+@pytest.mark.slow
 async def test_nothing_a_revoked_box_sends_counts_at_either_broker(hq: Hq, box: TestBox) -> None:
     await state(box, redeemed(1))
     revoking = asyncio.ensure_future(hq.post("/api/boxes/gw-s1/revoke"))
@@ -136,6 +138,7 @@ async def test_a_revoked_box_gets_no_new_certificate(hq: Hq, box: TestBox) -> No
     assert (await hq.get("/api/books"))["rejected"]["nobody known signed this message"] == 1
 
 
+@pytest.mark.slow
 async def test_a_revoked_box_stays_out_after_a_restart_and_comes_back_by_enrolling_anew(tmp_path: Path) -> None:
     options = HqOptions(data_dir=str(tmp_path / "hq"))
     async with headquarters(options) as hq:

@@ -222,6 +222,7 @@ async def test_the_whole_unit_states_visits_over_the_link(shop: Callable[..., Ga
     assert VisitEnded not in core.kinds()
 
 
+@pytest.mark.slow
 async def test_a_recording_is_a_radio_too(shop: Callable[..., GatewayConfig], tmp_path: Path) -> None:
     path = tmp_path / "tag.jsonl"
     line = '{"t_s": %s, "sensor": "hci2", "address": "C0:00:00:00:00:01", "rssi": %s, "hex": "%s"}\n'

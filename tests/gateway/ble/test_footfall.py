@@ -64,6 +64,7 @@ def estimated(
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window_s", [10.0, 60.0])
 @pytest.mark.parametrize(("phones", "zones"), [(3, 1), (12, 1), (40, 2), (120, 3), (200, 1)])
 def test_the_interval_covers_the_truth_most_of_the_time(phones: int, zones: int, window_s: float) -> None:

@@ -118,6 +118,7 @@ def test_a_recording_that_is_not_there_is_an_error_of_the_configuration(tmp_path
         Recording(tmp_path / "none")
 
 
+@pytest.mark.slow
 async def test_the_stop_file_silences_the_radio(tmp_path: Path) -> None:
     heard: list[Heard] = []
     changes: list[tuple[str, str]] = []

@@ -142,6 +142,7 @@ async def test_connections_are_capped_and_free_again(monkeypatch: pytest.MonkeyP
         assert (await shop.client.get("/healthz")).status_code == 200
 
 
+@pytest.mark.slow
 async def test_a_reader_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(doors.Door, "stall_s", 0.3)
     desk = DeskStand()

@@ -122,6 +122,7 @@ async def test_a_compartment_that_is_not_here_moves_nothing(bench: Bench, bank: 
 # ---------------------------------------------------------------- the bus fails
 
 
+@pytest.mark.slow
 async def test_a_silent_board_is_down_and_up_again_and_no_edges_are_invented(bench: Bench) -> None:
     await bench.start()
     await bench.order("silence")

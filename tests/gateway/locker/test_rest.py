@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
 from gateway.clock import SystemClock
 from gateway.locker.board import Cu16Board, Reply, SerialLine
 from gateway.locker.driver import AT_REST, AT_REST_S, LockerDriver
@@ -37,6 +39,7 @@ async def start(bench: Bench) -> CountedLine:
     return line
 
 
+@pytest.mark.slow
 async def test_closed_doors_are_looked_at_less_often_than_open_ones(bench: Bench) -> None:
     line = await start(bench)
     at_rest = await looks(line)
@@ -49,6 +52,7 @@ async def test_closed_doors_are_looked_at_less_often_than_open_ones(bench: Bench
     assert await looks(line) < 1.5 * at_rest
 
 
+@pytest.mark.slow
 async def test_a_bank_that_was_just_pulsed_is_watched_closely_though_no_door_is_open_yet(bench: Bench) -> None:
     line = await start(bench)
     at_rest = await looks(line)
@@ -57,6 +61,7 @@ async def test_a_bank_that_was_just_pulsed_is_watched_closely_though_no_door_is_
     assert await looks(line) > 1.5 * at_rest
 
 
+@pytest.mark.slow
 async def test_a_forced_door_is_seen_within_half_a_second_at_the_usual_pace(bench: Bench) -> None:
     await bench.start_core()
     await bench.start_board(pull_after_s=None)

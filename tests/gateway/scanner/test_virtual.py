@@ -61,6 +61,7 @@ def test_shows_follow_each_other_with_bare_wall_between(hand: Any) -> None:
     assert camera.obey({"do": "state"}) == {"ok": True, "plugged": True, "frozen": False, "showing": False, "queued": 0, "shown": 2}
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=60))
 def test_any_text_is_drawn_as_it_is_garbled_or_not(text: str) -> None:

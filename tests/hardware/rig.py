@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,7 @@ ROWS: Final = (
 def main() -> int:
     """Run it; the exit status is 1 if any row failed."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # no machine is left running
     print_row: Callable[[Row], None] = (lambda row: None) if options.json else _print
     table = Table(print_row, options.only)
     began_s = time.monotonic()

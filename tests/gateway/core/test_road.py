@@ -190,6 +190,7 @@ async def test_a_document_whose_bringer_left_is_in_force_once_it_is_on_the_disk(
         bringing.cancel()
         await asyncio.gather(bringing, return_exceptions=True)
     await until(lambda: [row.version for row in shop.rows(CatalogApplied) if row.name == "vouchers"] == [1, 2])
+    await shop.present(voucher_token(7))  # its commit comes after: by now the loop has heard of the document's
     assert (await shop.present(typed(0x99))).decision == "redeemed"
 
 

@@ -28,6 +28,7 @@ STATE: Final = "/var/lib/store-gateway"
 RUN: Final = "/run/store-gateway"
 UNITS: Final = "etc/systemd/system"
 ADDRESS: Final = f"{UNITS}/store-core.socket.d/10-address.conf"
+MONITORS: Final = f"{UNITS}/bluetooth.service.d/10-store.conf"
 STEPS_SINCE: Final = 254  # systemd's first release with RestartSteps=
 # The units' sandbox shows none of these.
 HIDDEN: Final = tuple(Path("/", *parts) for parts in (("home",), ("root",), ("run", "user"), ("tmp",), ("var", "tmp")))
@@ -222,7 +223,7 @@ def files(root: Path, config: GatewayConfig, program: str) -> Iterator[tuple[str
     if systemd_version(root) >= STEPS_SINCE:
         yield f"{UNITS}/store-.service.d/10-restart-steps.conf", _text("restart-steps.conf")
     if config.ble.sensors and config.ble.radio == "bluez" and (root / BLUETOOTHD).exists():
-        yield f"{UNITS}/bluetooth.service.d/10-store.conf", _text("bluetooth.conf")
+        yield MONITORS, _text("bluetooth.conf")
 
 
 def systemd_version(root: Path) -> int:
@@ -333,6 +334,8 @@ def starting(written: list[Step]) -> list[tuple[str, list[str]]]:
         commands.append(("instances that are no longer named end", ["systemctl", "stop", *gone]))
     if Step(f"/{ADDRESS}", "changed") in written:  # a socket in use cannot move
         commands.append(("the doors close, to open at their new address", ["systemctl", "stop", "store-core.service", "store-core.socket"]))
+    if any(step.what == f"/{MONITORS}" and step.outcome in ("made", "changed") for step in written):
+        commands.append(("bluetoothd starts anew, with monitors", ["systemctl", "try-restart", "bluetooth.service"]))
     # Only what runs already; core's customers wait in its socket meanwhile.
     commands.append(("running units start anew", ["systemctl", "try-restart", "store-*.service"]))
     commands.append(("the shop is started", ["systemctl", "start", "store.target"]))

@@ -6,6 +6,7 @@ it must be fed before anybody looks, and one who looks in between breaks it unti
 
 import fcntl
 import os
+import socket
 import struct
 import sys
 import time
@@ -60,6 +61,9 @@ def main() -> None:
             text, feed = now, pictures(now)
         os.write(device, feed[number % PICTURES])
         number += 1
+        if number == 1:  # from now on it is a camera
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+                systemd.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
         time.sleep(1 / FPS)
 
 

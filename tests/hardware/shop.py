@@ -74,8 +74,10 @@ DEVICES: Final = f"""
 set -e
 cat > /etc/systemd/system/rig-camera.service <<END
 [Unit]
-Before=store.target
+Before=store-scanner@counter.service
 [Service]
+Type=notify
+NotifyAccess=main
 ExecStartPre=/sbin/modprobe v4l2loopback video_nr=7 exclusive_caps=1
 ExecStart=/opt/rig/venv/bin/python /opt/people/camera.py {CAMERA} /run/rig-shown
 Restart=always

@@ -9,6 +9,8 @@ PYTHON := $(BIN)/python
 CODE := gateway cloud_bridge provisioning virtual_store benchmarks tests
 # Fast tests mostly wait for sockets and timers, so a few more of them than cores run at once.
 WORKERS := 4
+# These bring up brokers, headquarters and boxes for nearly every test: `make test` runs them, `make` has a minute.
+WITH_SERVERS := tests/cloud_bridge/hq tests/provisioning tests/systemd tests/benchmarks
 # On a developer's machine formatting rewrites; in CI it only looks.
 FIX := $(if $(CI),,fix)
 
@@ -42,7 +44,7 @@ layers: ## import-linter: imports point down
 	@$(BIN)/lint-imports --verbose >build/layers.log 2>&1 && tail -n 1 build/layers.log || { cat build/layers.log; false; }
 
 fast: ## the tests not marked slow
-	$(PYTHON) -m pytest -q -m "not slow" -n $(WORKERS) $(ARGS)
+	$(PYTHON) -m pytest -q -m "not slow" -n $(WORKERS) $(WITH_SERVERS:%=--ignore=%) $(ARGS)
 
 scenarios: setup ## the table of SCENARIOS.md with pass or fail by number
 	$(PYTHON) -m tests.scenarios.table $(ARGS)

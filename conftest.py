@@ -4,5 +4,6 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where pictures of the pages go."""
+    """Where pictures of the pages go; how long a test looks for trouble."""
     parser.addoption("--screenshots", default="build/screenshots", help="folder for pictures of the pages (default: build/screenshots)")
+    parser.addoption("--bit-flips", type=int, default=0, help="how many bits of a ledger's files turn over, one at a time (default: a few)")

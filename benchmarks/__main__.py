@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Final
 
-BENCHMARKS: Final = ("footprint",)
+BENCHMARKS: Final = ("footprint", "ledger", "drain", "ingest")
 
 
 def main() -> None:

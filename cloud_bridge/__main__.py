@@ -12,28 +12,43 @@ from typing import Any
 
 import msgspec
 
-from cloud_bridge.envelope import MAX_BATCH_B, MAX_BATCH_UNPACKED_B, Batch, Chunk, WireRow, seal_batch
+from cloud_bridge.envelope import Chunk
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
-from cloud_bridge.outbox import Outbox, Span
+from cloud_bridge.outbox import MARKS_KEPT, Outbox
 from cloud_bridge.renewal import Renewal, Road
+from cloud_bridge.sender import MONEY, NICENESS, SLOW, Bench, Sender, Way
 from cloud_bridge.spool import Spool
 from cloud_bridge.topics import Box
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
 from gateway.errors import BrokerError, MalformedFrame
-from gateway.events import AckArrived, DocumentArrived, LineChanged
+from gateway.events import AckArrived, AskArrived, DocumentArrived, LineChanged
 from gateway.health import Watchdog, enrolment_dir
-from gateway.ledger import Epoch, LedgerReader, StoredRow
+from gateway.ledger import Epoch
 from gateway.link import LedgerReaches, LinkClient, Notice
-from gateway.signed import ACK_TAG, ANSWER_TAG, BEAT_TAG, MANIFEST_TAG, Ack, Beat, BeatAnswered, Manifest, seal, unseal
+from gateway.signed import (
+    ACK_TAG,
+    ANSWER_TAG,
+    ASK_TAG,
+    BEAT_TAG,
+    MANIFEST_TAG,
+    Ack,
+    Ask,
+    Beat,
+    BeatAnswered,
+    Manifest,
+    seal,
+    unseal,
+)
 from provisioning.authority import Enrolment
 from provisioning.enroll import SignedTime
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0
-LOOK_AGAIN_S = 0.25  # how soon a resend timer is looked at
-AT_REST_S = 2.0  # the same, while nothing waits to be sent or acknowledged
+BEATS_KEPT = 60  # beats whose time of sending is known; a later answer says nothing about the line
+DROP_AGAIN_S = 300.0  # if that did not help, HQ has its reasons
+LONGEST_SPREAD_S = 600.0  # headquarters may ask its shops to come back spread over so long
 
 
 class Bridge:
@@ -51,32 +66,46 @@ class Bridge:
         self._outbox = Outbox(config.bridge.batch_rows)
         self._spool = Spool(config.state_dir / "spool")
         self._notice: LedgerReaches | None = None
-        self._reader: LedgerReader | None = None
-        self._epochs: dict[int, Epoch] = {}
-        self._stir = asyncio.Event()
+        self._epoch: Epoch | None = None  # the current one
+        self._acks: dict[tuple[int, int], tuple[int, bytes]] = {}  # by epoch and lane: HQ's furthest word, and up to where
+        self._dropped_s = -DROP_AGAIN_S
         self._beat_number = 0
+        self._beat_now = asyncio.Event()
+        self._beaten_s: dict[int, float] = {}  # when each beat was sent
         self._heard_ns = 0
         self._up: bool | None = None
         self._said: asyncio.Future[bytes] | None = None
-        self._watchdog = Watchdog("send", "beat")
+        self._watchdog = Watchdog("money", "traffic", "beat")
+        way = Way(self._outbox, self._open_way, self._publish_batch, self._watchdog.turned, self._now_s)
+        ledger = (config.ledger_path, config.store.gateway, enrolment.sign_key, clock)
+        self._benches = (Bench(*ledger, 0), Bench(*ledger, NICENESS))
+        self._senders = (
+            Sender("money", MONEY, self._benches[0], way, rests=False),
+            Sender("traffic", SLOW, self._benches[1], way, rests=True),
+        )  # fmt: skip
         self._bounds = SignedTime(clock, enrolment).bounds
         self._renewal = Renewal(
             enrolment, config.state_dir, clock,
             Road(self._box, self._line, lambda: self._mqtt.connected, self._renew_up, self._trial_beat, self._use_files),
         )  # fmt: skip
-        downward = [self._box.down(leaf) for leaf in ("ack", "beat", "manifest", "chunk", "renew")]
+        downward = [self._box.down(leaf) for leaf in ("ack", "ask", "beat", "manifest", "chunk", "renew")]
         told = {"subscriptions": downward, "on_message": self._take, "on_state": self._connected}
         self._mqtt = self._line(self._renewal.files(), told)
 
     async def run(self) -> None:
         """Carry until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._link.run())
-            tasks.create_task(self._mqtt.run())
-            tasks.create_task(self._send_for_ever())
-            tasks.create_task(self._beat_for_ever())
-            tasks.create_task(self._watchdog.run())
-            tasks.create_task(self._renewal.run())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._link.run())
+                tasks.create_task(self._mqtt.run())
+                for sender in self._senders:
+                    tasks.create_task(sender.run())
+                tasks.create_task(self._beat_for_ever())
+                tasks.create_task(self._watchdog.run())
+                tasks.create_task(self._renewal.run())
+        finally:
+            for bench in self._benches:
+                bench.close()
 
     def _line(self, tls: TlsFiles, told: dict[str, Any]) -> Mqtt:
         bridge, name = self._config.bridge, f"{self._config.store.gateway}-{secrets.token_hex(4)}"
@@ -89,85 +118,44 @@ class Bridge:
         self._mqtt.publish(topic, payload, 1)
 
     def _trial_beat(self, number: int) -> bytes | None:
-        return self._beat(self._notice, number) if self._notice is not None else None
+        notice, epoch = self._notice, self._epoch
+        return self._beat(notice, epoch, number) if notice is not None and epoch is not None and epoch.number == notice.epoch else None
 
     # ------------------------------------------------------------ up
 
-    async def _send_for_ever(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                # Not wait_for: that of 3.11 may swallow a cancellation.
-                async with asyncio.timeout(LOOK_AGAIN_S if self._is_under_way() else AT_REST_S):
-                    await self._stir.wait()
-            self._stir.clear()
-            self._watchdog.turned("send")
-            while self._mqtt.connected and self._link.connected and (span := self._outbox.next(self._now_s())):
-                try:
-                    message, upto = await asyncio.to_thread(self._read, span)
-                    self._outbox.shorten(span, upto)
-                    self._mqtt.publish(self._box.up(span.lane), message, 1)
-                    self._watchdog.turned("send")
-                except BrokerError:
-                    self._outbox.restart()
-                    break
+    def _open_way(self) -> LedgerReaches | None:
+        """What core last said, while core and broker are both there."""
+        return self._notice if self._mqtt.connected and self._link.connected else None
 
-    def _is_under_way(self) -> bool:
-        return self._notice is not None and _waiting(self._notice) > 0
-
-    def _read(self, span: Span) -> tuple[bytes, int]:
-        """The message of a span, cut down to what one may hold, and its last row."""
-        notice = self._notice
-        if notice is None:
-            raise BrokerError("core has gone")
-        rows = self._ledger().rows(span.epoch, span.lane, span.after, span.upto)
-        while True:
-            message = self._message(notice, span, rows)
-            fits = len(message) <= MAX_BATCH_B and sum(len(row.event) for row in rows) <= MAX_BATCH_UNPACKED_B // 2
-            if fits or len(rows) == 1:
-                return message, rows[-1].seq
-            rows = rows[: len(rows) // 2]
-
-    def _message(self, notice: LedgerReaches, span: Span, rows: list[StoredRow]) -> bytes:
-        epoch, current = self._epoch(span.epoch), self._epoch(notice.epoch)
-        batch = Batch(
-            gateway=self._config.store.gateway, epoch=epoch.name, parent=epoch.parent, parent_heads=epoch.parent_heads, lane=span.lane,
-            rows=[WireRow(row.seq, row.record_us, msgspec.Raw(row.event)) for row in rows], head=rows[-1].mac.hex(),
-            current=current.name, last=notice.reach[notice.epoch], cursor=notice.cursors.get(notice.epoch, {}),
-            sent_us=self._clock.now().wall_us,
-        )  # fmt: skip
-        return seal_batch(batch, self._key)
-
-    def _ledger(self) -> LedgerReader:
-        if self._reader is None:
-            self._reader = LedgerReader(self._config.ledger_path)
-        return self._reader
-
-    def _epoch(self, number: int) -> Epoch:
-        if number not in self._epochs:
-            self._epochs = {epoch.number: epoch for epoch in self._ledger().epochs()}
-        return self._epochs[number]
+    def _publish_batch(self, lane: int, message: bytes) -> None:
+        self._mqtt.publish(self._box.up(lane), message, 1)
 
     async def _beat_for_ever(self) -> None:
         while True:
             self._judge_line()
             self._watchdog.turned("beat")
-            if self._mqtt.connected and self._notice is not None:
+            self._beat_now.clear()
+            if self._mqtt.connected and (notice := self._notice) is not None:
+                if self._epoch is None or self._epoch.number != notice.epoch:
+                    self._epoch = await self._benches[0].epoch(notice.epoch)
                 with contextlib.suppress(BrokerError):
-                    if self._notice.epoch not in self._epochs:
-                        await asyncio.to_thread(self._epoch, self._notice.epoch)
-                    self._mqtt.publish(self._box.up("beat"), self._next_beat(self._notice), 0)
+                    self._mqtt.publish(self._box.up("beat"), self._next_beat(notice, self._epoch), 0)
             self._ask_for_documents()
-            await asyncio.sleep(BEAT_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_S):
+                    await self._beat_now.wait()
 
-    def _next_beat(self, notice: LedgerReaches) -> bytes:
+    def _next_beat(self, notice: LedgerReaches, epoch: Epoch) -> bytes:
         self._beat_number += 1
-        return self._beat(notice, self._beat_number)
+        self._beaten_s[self._beat_number] = self._now_s()
+        self._beaten_s.pop(self._beat_number - BEATS_KEPT, None)
+        return self._beat(notice, epoch, self._beat_number)
 
-    def _beat(self, notice: LedgerReaches, number: int) -> bytes:
+    def _beat(self, notice: LedgerReaches, epoch: Epoch, number: int) -> bytes:
         beat = Beat(
-            gateway=self._config.store.gateway, number=number, epoch=self._epoch(notice.epoch).name,
-            last=notice.reach[notice.epoch], cursor=notice.cursors.get(notice.epoch, {}), waiting=_waiting(notice),
-            sent_us=self._clock.now().wall_us,
+            gateway=self._config.store.gateway, number=number, epoch=epoch.name, last=notice.reach[notice.epoch],
+            cursor=notice.cursors.get(notice.epoch, {}), waiting=_waiting(notice), sent_us=self._clock.now().wall_us,
+            proven=notice.proven, parent=epoch.parent, parent_heads=epoch.parent_heads,
         )  # fmt: skip
         return seal(BEAT_TAG, beat, self._key)
 
@@ -181,6 +169,8 @@ class Bridge:
                 self._take_ack(incoming.payload)
             elif leaf == "beat":
                 self._take_answer(incoming.payload)
+            elif leaf == "ask":
+                self._take_ask(incoming.payload)
             elif leaf == "renew":
                 self._renewal.heard(incoming.payload)
             elif leaf == "manifest":
@@ -196,18 +186,30 @@ class Bridge:
 
     def _take_ack(self, payload: bytes) -> None:
         ack = unseal(ACK_TAG, payload, self._hq, Ack)
-        number = int(ack.epoch.partition("-")[0])
-        if ack.seq > 0 and ack.head:
+        number = _epoch_number(ack.epoch)
+        if (ack.seq > 0 and ack.head) or ack.opening:
             self._link.state(AckArrived(payload))
-        if ack.mark < ack.seq or ack.seq == 0 or not ack.head:
-            self._outbox.rewind(number, ack.lane, ack.mark)
+        if ack.seq > self._acks.get((number, ack.lane), (0, b""))[0]:
+            self._acks[number, ack.lane] = ack.seq, payload
+        self._outbox.answered(number, ack.lane, ack.seq, ack.mark, ack.hq_time_us, self._now_s())
         self._heard()
+
+    def _take_ask(self, payload: bytes) -> None:
+        ask = unseal(ASK_TAG, payload, self._hq, Ask)
+        number = _epoch_number(ask.epoch)
+        self._acks.pop((number, ask.lane), None)
+        self._outbox.forget(number, ask.lane, ask.from_seq)
+        self._link.state(AskArrived(payload))
 
     def _take_answer(self, payload: bytes) -> None:
         answer = unseal(ANSWER_TAG, payload, self._hq, BeatAnswered)
         self._clock.hear_signed_time(answer.hq_time_us)
-        late = self._beat_number - answer.number
-        if 0 <= late <= self._config.bridge.answer_s / BEAT_S:  # a slow line answers an earlier beat
+        self._mqtt.spread_s = min(LONGEST_SPREAD_S, max(0.0, answer.spread_s))
+        sent_s = self._beaten_s.get(answer.number)
+        if sent_s is None:
+            return
+        if self._now_s() - sent_s <= self._config.bridge.answer_s:  # a slow line answers an earlier beat
+            self._outbox.heard(sent_s)
             self._heard()
 
     def _ask_for_documents(self) -> None:
@@ -225,8 +227,8 @@ class Bridge:
 
     def _connected(self, up: bool) -> None:
         if up:
-            self._outbox.restart()
-            self._stir.set()
+            self._outbox.restart(self._now_s())
+            self._beat_now.set()  # its answer opens the way
         else:
             self._heard_ns = 0
             self._judge_line()
@@ -234,6 +236,8 @@ class Bridge:
     def _heard(self) -> None:
         self._heard_ns = self._clock.boottime_ns()
         self._judge_line()
+        for sender in self._senders:
+            sender.stir()
 
     def _judge_line(self) -> None:
         silent_s = (self._clock.boottime_ns() - self._heard_ns) / 1e9
@@ -245,17 +249,32 @@ class Bridge:
         if self._mqtt.connected and self._heard_ns and silent_s > 2 * self._config.bridge.answer_s:
             self._heard_ns = 0
             self._mqtt.drop()  # open, and nothing comes through
+        if self._mqtt.connected and self._now_s() - self._dropped_s > DROP_AGAIN_S and self._outbox.is_unheard():
+            self._dropped_s = self._now_s()
+            log.warning("beats are answered and batches are not: a new connection is made")
+            self._mqtt.drop()
 
     # ------------------------------------------------------------ core
 
     def _heed(self, notice: Notice) -> None:
-        if self._notice is not None and notice.epoch != self._notice.epoch:
-            self._epochs = {}
+        if self._notice is None or self._notice.epoch != notice.epoch:
+            self._beat_now.set()
+            self._remind(notice)
         self._notice = notice
         self._outbox.heed(notice.reach, notice.cursors, self._now_s())
-        self._stir.set()
+        for sender in self._senders:
+            sender.stir()
+
+    def _remind(self, notice: LedgerReaches) -> None:
+        """Core started anew, and its cursors' last second may be lost: HQ's word still counts, so nothing goes up again for it."""
+        for place in sorted(self._acks)[:-MARKS_KEPT]:
+            del self._acks[place]
+        for (epoch, lane), (seq, payload) in self._acks.items():
+            if epoch in notice.reach and seq > notice.cursors.get(epoch, {}).get(lane, 0):
+                self._link.state(AckArrived(payload))
 
     def _greet(self) -> None:
+        self._notice = None  # of the core before; this one says anew how far it is
         if self._up is not None and self._said is not None and self._said.done():  # else the link states it again by itself
             self._said = self._link.state(LineChanged(self._up, self._clock.now()))
 
@@ -265,6 +284,11 @@ class Bridge:
 
 def _waiting(notice: LedgerReaches) -> int:
     return sum(seq - notice.cursors.get(epoch, {}).get(lane, 0) for epoch, lanes in notice.reach.items() for lane, seq in lanes.items())
+
+
+def _epoch_number(name: str) -> int:
+    """Raises ValueError if it is no epoch's name."""
+    return int(name.partition("-")[0])
 
 
 async def run(config: GatewayConfig, name: str, clock: Clock) -> None:

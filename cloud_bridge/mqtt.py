@@ -4,8 +4,8 @@ Each connection is a fresh paho client on a daemon thread of its own, since paho
 nothing with the one before, so nothing is resent behind the caller's back: the ledger is the session, not paho's memory.
 Everything is handed to the loop. A message is acknowledged to the broker only when its reader says so (`Incoming.ack`).
 
-Between two attempts the line waits a random part of min(cap, base * 2^n) seconds ("full jitter"), so that ten thousand
-shops do not come back in step.
+Between two attempts the line waits a random part of min(cap, base * 2^n) seconds ("full jitter"), or of the time over which
+headquarters wants its shops spread if that is longer, so that ten thousand shops do not come back in step.
 """
 
 import asyncio
@@ -79,8 +79,9 @@ class _Connection:
         self.up = False
         self._closed = False  # read by paho's thread too: a handshake may outlive the loop's patience
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._address = line.addresses[0]
         self._granting: int | None = None
-        self._tls = _context(line.tls, line.server_name, line.bounds) if line.tls is not None else None
+        self._tls = _context(line.tls, line.server_name or self._address[0], line.bounds) if line.tls is not None else None
         self._client = self._new_client()
 
     def start(self) -> None:
@@ -141,7 +142,7 @@ class _Connection:
 
     def _drive(self) -> None:
         try:
-            self._client.connect(self._line.host, self._line.port, self._line.keepalive_s)
+            self._client.connect(*self._address, self._line.keepalive_s)
             self._client.loop_forever(retry_first_connection=False)
         except (OSError, ValueError) as error:  # refused, timed out, no such host, handshake failed
             log.debug("no connection to the broker: %s", error)
@@ -214,6 +215,7 @@ class Mqtt:
     Args:
         host: The broker's address.
         port: Its port.
+        others: More addresses of the same broker, such as the other servers of a cluster: each failed attempt goes to the next one.
         client_id: Must be unique at the broker; random for each process start, since a second client of the same id
             throws the first one out.
         tls: Files for mutual TLS; None speaks plain TCP (tests on loopback only).
@@ -247,10 +249,10 @@ class Mqtt:
         backoff_base_s: float = 0.2,
         backoff_cap_s: float = 5.0,
         max_inflight: int = 64,
+        others: Sequence[tuple[str, int]] = (),
         bounds: Callable[[], Bounds] | None = None,
     ) -> None:
-        self.host = host
-        self.port = port
+        self.addresses = [(host, port), *others]
         self.client_id = client_id
         self.tls = tls
         self.server_name = server_name
@@ -263,6 +265,7 @@ class Mqtt:
         self.backoff_cap_s = backoff_cap_s
         self.max_inflight = max_inflight
         self.bounds = bounds
+        self.spread_s = 0.0  # set by whoever hears what headquarters asks for
         self._connection: _Connection | None = None
 
     @property
@@ -278,8 +281,12 @@ class Mqtt:
         """
         failures = 0
         while True:
-            failures = 0 if await self._live() else failures + 1
-            longest_s = min(self.backoff_cap_s, self.backoff_base_s * 2 ** min(failures, MAX_EXPONENT))
+            if await self._live():
+                failures = 0
+            else:
+                failures += 1
+                self.addresses.append(self.addresses.pop(0))
+            longest_s = max(self.spread_s, min(self.backoff_cap_s, self.backoff_base_s * 2 ** min(failures, MAX_EXPONENT)))
             await asyncio.sleep(random.uniform(0, longest_s))  # noqa: S311 - spreads load, hides nothing
 
     def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> asyncio.Future[None]:

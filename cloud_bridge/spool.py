@@ -11,8 +11,9 @@ from typing import Final
 from msgspec import Struct
 
 from cloud_bridge.envelope import Chunk, Want
-from gateway.signed import DOCUMENT_NAMES, DocumentRef, Manifest
+from gateway.signed import DOCUMENT_NAMES, OPENING_NAME, DocumentRef, Manifest
 
+KNOWN: Final = (*DOCUMENT_NAMES, OPENING_NAME)
 ASK_AGAIN_S: Final = 2.0
 MAX_DOCUMENT_B: Final = 64 * 1024 * 1024
 
@@ -39,7 +40,7 @@ class Spool:
         """Take what HQ says a box should have."""
         for ref in manifest.documents:
             known = self._whole.get(ref.name)
-            if ref.name not in DOCUMENT_NAMES or ref.size_b > MAX_DOCUMENT_B or (known and known[0].version >= ref.version):
+            if ref.name not in KNOWN or ref.size_b > MAX_DOCUMENT_B or (known and known[0].version >= ref.version):
                 continue
             path = self._path(ref)
             if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == ref.sha256:

@@ -5,6 +5,7 @@
     sgw/1/TENANT/SHARD/STORE/GATEWAY/up/want       wanted piece of a document   JSON, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/up/renew      next certificate wanted   sealed, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/ack        acknowledgement         sealed by HQ, QoS 1
+    sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/ask        rows wanted again       sealed by HQ, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/beat       heartbeat heard         sealed by HQ, QoS 0
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/manifest   documents to have       sealed by HQ, QoS 1, retained
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/chunk      piece of a document     JSON, QoS 1
@@ -43,7 +44,7 @@ class Box(Struct, frozen=True):
         return f"{self.prefix}/up/{leaf}"
 
     def down(self, leaf: str) -> str:
-        """A topic towards the box: `ack`, `beat`, `manifest`, `chunk` or `renew`."""
+        """A topic towards the box: `ack`, `ask`, `beat`, `manifest`, `chunk` or `renew`."""
         return f"{self.prefix}/dn/{leaf}"
 
 

@@ -7,7 +7,7 @@ brought it is not trusted with any of that. Applying is one assignment in memory
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.errors import MalformedFrame
-from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, Document, Order, Staff, TokenKey, Voucher, digest, token_keys, unseal
+from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, Document, Order, Staff, TokenKey, Voucher, digest, token_keys, unseal
 
 
 class Catalog:
@@ -39,7 +39,7 @@ class Catalog:
         if digest(sealed) != sha256:
             raise MalformedFrame("a document whose bytes are not those of its manifest", "The bridge will fetch it again")
         document = unseal(DOCUMENT_TAG, sealed, self._hq, Document)
-        if document.gateway != self._gateway or document.name not in DOCUMENT_NAMES:
+        if document.gateway != self._gateway or document.name not in (*DOCUMENT_NAMES, OPENING_NAME):
             raise MalformedFrame(f"a document for {document.gateway}, named {document.name}", "Headquarters must address it to this box")
         token_keys(document)
         return document

@@ -1,22 +1,22 @@
-"""Rows as the disk holds them, and the chain that shows they are what was written. Pure.
+"""Rows as the disk holds them, and the keyed hashes that show they are what was written. Pure.
 
-Each row of a lane carries a keyed hash over the row before it and everything in itself; each epoch's first row names its
-parent and how far that had come. So a row that was changed, moved or taken away is found, as is the lost tail of every epoch
-that has a child. The tail of the youngest epoch has no witness in the file.
+Each row of a lane carries a hash over the row before it and everything in itself, so the head of a lane stands for all of it;
+each epoch's first row names its parent and how far that had come. Only the last link of a block is stored, the others are
+worked out again. Beside the chain every record of the file, a block too, carries a hash over itself and its place: what was
+changed or moved is found, and found alone, so that what stands beside it still counts.
 """
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import LedgerError
-from gateway.events import EpochOpened, Lane, Row
+from gateway.events import Row
 
-CHAIN_START: Final = bytes(16)
+MAC_B: Final = 16
+CHAIN_START: Final = bytes(MAC_B)
 PLACE: Final = struct.Struct(">IBQQ")  # epoch, lane, seq, record_us
 
 encode_event = msgspec.json.Encoder().encode
@@ -30,6 +30,7 @@ class Epoch(Struct, frozen=True):
     nonce: str
     parent: str | None
     parent_heads: dict[int, tuple[int, str]]
+    linked: bool = True  # False: carried over from the first release, whose links were others
 
     @property
     def name(self) -> str:
@@ -50,60 +51,33 @@ class StoredRow(Struct, frozen=True):
     mac: bytes
 
 
-def chain(key: bytes, previous: bytes, row: tuple[int, int, int, int], kind: str, event: bytes, source_id: str) -> bytes:
+def chain(key: bytes, previous: bytes, row: tuple[int, int, int, int], event: bytes) -> bytes:
     """The link of a row: a keyed hash over the row before and everything in this one."""
-    head = hashlib.blake2b(previous + PLACE.pack(*row), key=key, digest_size=16)
-    for part in (kind.encode(), event, source_id.encode()):
-        head.update(len(part).to_bytes(4, "big"))
-        head.update(part)
+    return hashlib.blake2b(previous + PLACE.pack(*row) + event, key=key, digest_size=MAC_B).digest()
+
+
+def chain_on(key: bytes, previous: bytes, place: tuple[int, int, int], rows: list[tuple[int, bytes]]) -> bytes:
+    """The head after some rows (record_us, event), of which the first stands at `place`: epoch, lane, seq."""
+    epoch, lane, first = place
+    for seq, (record_us, event) in enumerate(rows, first):
+        previous = chain(key, previous, (epoch, lane, seq, record_us), event)
+    return previous
+
+
+def mac(key: bytes, *parts: bytes | str | int | None) -> bytes:
+    """The hash of a record of the file; `parts` begin with what kind of record it is."""
+    head = hashlib.blake2b(key=key, digest_size=MAC_B)
+    for part in parts:
+        raw = b"" if part is None else part if isinstance(part, bytes) else str(part).encode()
+        head.update(len(raw).to_bytes(4, "big") + raw)
     return head.digest()
 
 
-def checked(rows: Iterable[StoredRow], epochs: Iterable[Epoch], key: bytes) -> Iterator[tuple[StoredRow, Row]]:
-    """Rows of lane 0 in the order of their epochs, each link looked at before its row is given out.
+def parse_name(name: str) -> tuple[int, str]:
+    """Number and nonce of an epoch's name.
 
     Raises:
-        LedgerError: A row is not what was written, or rows are missing.
+        ValueError: No such name.
     """
-    names = {epoch.number: epoch.name for epoch in epochs}
-    before: StoredRow | None = None
-    for stored in rows:
-        first = before is None or before.epoch != stored.epoch
-        _check_link(stored, CHAIN_START if before is None or first else before.mac, key)
-        try:
-            event = decode_event(stored.event)
-        except msgspec.DecodeError as error:
-            raise LedgerError(f"row {_place(stored)} is of a kind this release does not know", "Install the newer release again") from error
-        if first and (not isinstance(event, EpochOpened) or _claim(event) != _end(before, names)):
-            raise _damaged(stored)
-        before = stored
-        yield stored, event
-
-
-def _check_link(stored: StoredRow, previous: bytes, key: bytes) -> None:
-    place = (stored.epoch, stored.lane, stored.seq, stored.record_us)
-    try:
-        expected = chain(key, previous, place, stored.type, stored.event, stored.source_id)
-    except struct.error as error:
-        raise _damaged(stored) from error
-    if expected != stored.mac:
-        raise _damaged(stored)
-
-
-def _claim(opened: EpochOpened) -> tuple[str | None, tuple[int, str] | None]:
-    return opened.parent, opened.parent_heads.get(Lane.MONEY)
-
-
-def _end(last: StoredRow | None, names: dict[int, str]) -> tuple[str | None, tuple[int, str] | None]:
-    return (None, None) if last is None else (names.get(last.epoch), (last.seq, last.mac.hex()))
-
-
-def _place(stored: StoredRow) -> str:
-    return f"{stored.epoch}/{stored.lane}/{stored.seq}"
-
-
-def _damaged(stored: StoredRow) -> LedgerError:
-    return LedgerError(
-        f"row {_place(stored)} is damaged, or rows before it are missing",
-        "Stop serving from this disk; call headquarters, which holds every acknowledged row",
-    )
+    number, _, nonce = name.partition("-")
+    return int(number), nonce

@@ -2,7 +2,8 @@
 
 Durations come from CLOCK_BOOTTIME, which goes on during suspend and never jumps. The wall clock is only a claim: it is
 T0 when HQ's signed time of the last day agrees with it, T1 when nothing contradicts it, T2 when it lies before something
-that has certainly happened (the build, the last row, a signed time) or an hour away from HQ's word.
+that has certainly happened (the build, the last row, a signed time) or an hour away from HQ's word. What has happened moves on:
+that floor rises with the monotonic clock, and with nothing else but a later such word.
 """
 
 import time
@@ -48,7 +49,7 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._boot_id = read_boot_id()
-        self._floor_us = BUILT_US
+        self._floor: tuple[int, int] | None = None  # wall time that had passed, and the boot time when it had; None: the build's
         self._signed: tuple[int, int] | None = None  # signed wall time in µs, boot time in ns when it was heard
 
     def now(self) -> Instant:
@@ -61,7 +62,7 @@ class SystemClock:
 
     def bounds_us(self) -> tuple[int, int | None]:
         now = self.now()
-        return (self._floor_us, None) if now.trust is TimeTrust.UNTRUSTED else (now.wall_us, now.wall_us)
+        return (self._floor_us(now.mono_ns), None) if now.trust is TimeTrust.UNTRUSTED else (now.wall_us, now.wall_us)
 
     def hear_signed_time(self, signed_us: int) -> None:
         self.raise_floor(signed_us)
@@ -71,7 +72,14 @@ class SystemClock:
             self._signed = (signed_us, mono_ns)
 
     def raise_floor(self, past_us: int) -> None:
-        self._floor_us = max(self._floor_us, past_us)
+        mono_ns = self.boottime_ns()
+        if past_us > self._floor_us(mono_ns):
+            self._floor = (past_us, mono_ns)
+
+    def _floor_us(self, mono_ns: int) -> int:
+        if self._floor is None:
+            self._floor = (BUILT_US, mono_ns)
+        return self._floor[0] + (mono_ns - self._floor[1]) // 1000
 
     def _signed_now_us(self, mono_ns: int) -> int | None:
         """What HQ's clock must say now; None: not heard for a day."""
@@ -85,4 +93,4 @@ class SystemClock:
             agrees = abs(wall_us - signed_now_us) < DISAGREEMENT_US
             return TimeTrust.SYNCED if agrees else TimeTrust.UNTRUSTED
         # HQ's clock and ours may differ by seconds while both are right, so the floor has a minute's slack.
-        return TimeTrust.UNTRUSTED if wall_us < self._floor_us - 60_000_000 else TimeTrust.HOLDOVER
+        return TimeTrust.UNTRUSTED if wall_us < self._floor_us(mono_ns) - 60_000_000 else TimeTrust.HOLDOVER

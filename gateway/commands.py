@@ -30,6 +30,7 @@ def store(
     folder: Annotated[Path, typer.Option(help="Where the store lives between runs.")] = Path("build/store"),
     fresh: Annotated[bool, typer.Option(help="Begin with an empty store in a new folder beside it.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the virtual devices; 0 takes a new one.")] = 0,
+    broker: Annotated[str, typer.Option(help="amqtt (inside headquarters), mosquitto, or nats (three nats-servers).")] = "amqtt",
 ) -> None:
     """A whole store with headquarters on this machine: virtual beacons, camera, lockers and shoppers."""
     from virtual_store.command import Options
@@ -39,7 +40,7 @@ def store(
         import tempfile
 
         folder = Path(tempfile.mkdtemp(prefix="store-"))
-    raise typer.Exit(run_store(Options(folder, for_s, headless, seed)))
+    raise typer.Exit(run_store(Options(folder, for_s, headless, seed, broker)))
 
 
 @app.command()
@@ -177,6 +178,49 @@ def devices(
         typer.echo(f"{one['device_id']}  {one['state']:8}  {one['kind']:5}  {one['station']}  {one['name']}")
 
 
+@hq_app.command()
+def books(
+    data: HqOption = HQ_DATA,
+    counted: Annotated[bool, typer.Option("--counted", help="Count the rows themselves instead of believing the marks.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Whether every row a box wrote was received or declared: exit status 1 if not."""
+    from cloud_bridge.hq.commands import books_command, books_table
+
+    try:
+        found = books_command(data, counted)
+    except StoreError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        (console if console.is_terminal else Console(width=140)).print(books_table(found))  # into a file nothing is cut off
+    if found["unexplained"]:
+        raise typer.Exit(1)
+
+
+@hq_app.command()
+def events(
+    data: HqOption = HQ_DATA,
+    after: Annotated[str, typer.Option("--from", help="Go on behind a cursor, as an earlier call printed it.")] = "",
+) -> None:
+    """Everything shops told, as CloudEvents: one a line, oldest arrival first; at the end the cursor to go on from, on stderr."""
+    from cloud_bridge.hq.commands import events_command
+
+    cursor = after
+    try:
+        for found, following in events_command(data, after):
+            cursor = following
+            for one in found:
+                typer.echo(json.dumps(one, ensure_ascii=False, separators=(",", ":")))
+    except StoreError as error:
+        _fail(str(error))
+    typer.echo(f"--from {cursor}", err=True)
+
+
 @hq_app.command("revoke-device")
 def revoke_device(
     store_name: Annotated[str, typer.Argument(metavar="STORE", help="The shop, such as tpe-001.")],
@@ -204,6 +248,71 @@ def revoke(
         typer.echo(f"revoked: {revoke_box_command(data, gateway)}")
     except StoreError as error:
         _fail(str(error))
+
+
+@hq_app.command()
+def broker(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="mosquitto, or nats: a cluster of three.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write it, for the broker to read.")],
+    listen: Annotated[str, typer.Option(help="Address to listen on.")] = "0.0.0.0",  # noqa: S104 - shops come from outside
+    port: Annotated[int, typer.Option(help="TLS port for boxes.")] = 8883,
+    names: Annotated[list[str] | None, typer.Option("--name", help="Host names its certificate bears; default: localhost.")] = None,
+    data: HqOption = HQ_DATA,
+) -> None:
+    """Write a broker's configuration, certificate and fence; again when boxes came or were revoked, then send the broker SIGHUP."""
+    from cloud_bridge.hq.brokers import write
+
+    if kind not in ("mosquitto", "nats"):
+        _fail(f"no broker is called `{kind}`: take mosquitto or nats")
+    try:
+        for path in write(data, kind, folder.resolve(), (listen, port), [*(names or []), "localhost"]):
+            typer.echo(path)
+    except StoreError as error:
+        _fail(str(error))
+
+
+@hq_app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where to write it, on headquarters' machine.")],
+    data: HqOption = HQ_DATA,
+) -> None:
+    """Back up headquarters' database while everything goes on; with PostgreSQL by pg_dump."""
+    from rich.progress import Progress
+
+    from cloud_bridge.hq.keeping import backup_command
+
+    try:
+        with Progress(transient=True) as shown:
+            task = shown.add_task("backup", total=None)
+            backup_command(data, file, lambda done, all_: shown.update(task, completed=done, total=all_))
+    except StoreError as error:
+        _fail(str(error))
+    typer.echo(f"{file}: {file.stat().st_size // 1024} kB" if file.exists() else f"{file}: made")
+
+
+@hq_app.command()
+def restore(
+    file: Annotated[Path | None, typer.Argument(help="A file that `store-gateway hq backup` made.")] = None,
+    data: HqOption = HQ_DATA,
+    noted: Annotated[bool, typer.Option("--noted", help="The database was restored by other means (pg_restore): only note it.")] = False,
+) -> None:
+    """Put a backup in the place of a stopped headquarters' database; the shops fill what it lacks when it starts again."""
+    from cloud_bridge.hq.backups import note_restored
+    from cloud_bridge.hq.keeping import restore_command
+    from gateway.clock import SystemClock
+
+    if (file is None) is not noted:
+        _fail("name a file, or say --noted")
+    try:
+        if file is None:
+            note_restored(data, SystemClock().now().wall_us)
+            typer.echo("noted: documents are numbered beyond those shops may hold")
+            return
+        marks = restore_command(data, file)
+    except StoreError as error:
+        _fail(str(error))
+    rows = sum(mark for epochs in marks.values() for mark in epochs.values())
+    typer.echo(f"restored: {rows} money rows of {len(marks)} boxes; start headquarters, and the shops send what it lacks")
 
 
 def _load(config: Path) -> GatewayConfig:

@@ -115,7 +115,7 @@ class BridgeTable(Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(description="HQ's broker.")]
     port: Annotated[Port, Meta(description="Its TLS port.")] = 8883
     server_name: Annotated[str, Meta(description="Name in the broker's certificate; empty takes `host`.")] = ""
-    batch_rows: Annotated[int, Meta(ge=1, le=1000, description="Most rows in one message.")] = 200
+    batch_rows: Annotated[int, Meta(ge=1, le=2000, description="About how many rows in one message at most.")] = 2000
     answer_s: Annotated[float, Meta(gt=0, description="Silence of HQ after which the line counts as down.")] = 3.0
 
 

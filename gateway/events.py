@@ -153,6 +153,12 @@ class AckArrived(Event, frozen=True):
     payload: bytes
 
 
+class AskArrived(Event, frozen=True):
+    """HQ's signed request to send rows again, unopened: only core has the right to judge it."""
+
+    payload: bytes
+
+
 class LineChanged(Event, frozen=True):
     """The line to HQ, end to end: up when HQ answers, down when it does not. Stated by the bridge, stored in lane 2."""
 
@@ -169,6 +175,35 @@ class EpochOpened(Event, frozen=True):
     parent: str | None  # name of the parent epoch; None in a new ledger
     parent_heads: dict[int, tuple[int, str]]  # lane to (last seq, chain head in hex)
     software: str
+    event_time: Instant
+
+
+class EpochAdmitted(Event, frozen=True):
+    """This start may decide from what its disk says: nothing off the disk contradicts it, or HQ has opened it."""
+
+    epoch: str
+    how: str  # "first", "inherited", "witnesses", "opening" or "manager"
+    opening: int | None  # number of HQ's opening
+    event_time: Instant
+
+
+class EpochDoubted(Event, frozen=True):
+    """Something off the disk contradicts what this start was admitted on: it may decide nothing more until HQ opens it."""
+
+    epoch: str
+    why: str  # a doubt of `gateway.rules.admission.Doubt`
+    witness: str | None  # the device whose mark does not fit
+    beyond: tuple[str, int] | None  # what is known outside and not here: an epoch, and a row of its lane 0
+    event_time: Instant
+
+
+class RowsDamaged(Event, frozen=True):
+    """Rows that this start could not read back as they were written; they are set aside and never served."""
+
+    epoch: str
+    lane: int
+    first: int
+    last: int
     event_time: Instant
 
 
@@ -282,6 +317,7 @@ class DeviceSeen(Event, frozen=True):
 
     device_id: str
     event_time: Instant
+    mark: int | None = None  # row of lane 0 whose mark it keeps as a witness; None: seen, but not as one
 
 
 class CatalogApplied(Event, frozen=True):
@@ -290,6 +326,15 @@ class CatalogApplied(Event, frozen=True):
     name: str
     version: int
     sha256: str
+    event_time: Instant
+
+
+class ClockFixed(Event, frozen=True):
+    """What the time truly was at a moment of a boot whose wall clock was not believed: headquarters dates its rows anew. Lane 2."""
+
+    boot_id: str
+    mono_ns: int
+    wall_us: int
     event_time: Instant
 
 
@@ -304,11 +349,15 @@ Stated = (
     | DeviceChanged
     | DocumentArrived
     | AckArrived
+    | AskArrived
     | LineChanged
 )
 
 Row = (
     EpochOpened
+    | EpochAdmitted
+    | EpochDoubted
+    | RowsDamaged
     | VoucherRedeemed
     | RedemptionRefused
     | CompartmentOpenIntended
@@ -326,27 +375,13 @@ Row = (
     | DeviceRevoked
     | DeviceSeen
     | CatalogApplied
+    | ClockFixed
 )
 
+_TRAFFIC: Final = (VisitStarted, VisitEnded, OccupancyEstimated)
+_HEALTH: Final = (DeviceSeen, DeviceChanged, LineChanged, CatalogApplied, ClockFixed)
 LANE_OF: Final[dict[type[Event], Lane]] = {
-    EpochOpened: Lane.MONEY,
-    VoucherRedeemed: Lane.MONEY,
-    RedemptionRefused: Lane.MONEY,
-    CompartmentOpenIntended: Lane.MONEY,
-    IntentSettled: Lane.MONEY,
-    DoorOpened: Lane.MONEY,
-    DoorClosed: Lane.MONEY,
-    ParcelStaged: Lane.MONEY,
-    ParcelCollected: Lane.MONEY,
-    VisitStarted: Lane.TRAFFIC,
-    VisitEnded: Lane.TRAFFIC,
-    OccupancyEstimated: Lane.TRAFFIC,
-    DevicePaired: Lane.MONEY,
-    DeviceRevoked: Lane.MONEY,
-    DeviceSeen: Lane.HEALTH,
-    DeviceChanged: Lane.HEALTH,
-    LineChanged: Lane.HEALTH,
-    CatalogApplied: Lane.HEALTH,
+    kind: Lane.TRAFFIC if kind in _TRAFFIC else Lane.HEALTH if kind in _HEALTH else Lane.MONEY for kind in Row.__args__
 }
 
 

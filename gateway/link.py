@@ -65,12 +65,14 @@ class Order(Struct, frozen=True, tag=True):
 class LedgerReaches(Struct, frozen=True, tag=True):
     """How far the bridge may read: the rows that an fsync has covered, by epoch number and lane.
 
-    `cursors` is how far HQ has acknowledged; rows at or below it need not be sent.
+    `cursors` is how far HQ has acknowledged; rows at or below it need not be sent. `proven` says whether the current epoch was
+    admitted: HQ is told in every beat and every batch.
     """
 
     epoch: int
     reach: dict[int, dict[int, int]]  # epoch number to lane to last committed seq
     cursors: dict[int, dict[int, int]]
+    proven: bool = True
 
 
 Notice = LedgerReaches

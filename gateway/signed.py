@@ -21,9 +21,10 @@ TAG_B: Final = 4
 SIGNATURE_B: Final = 64
 MAX_UNPACKED_B: Final = 16 * 1024 * 1024
 ACK_TAG: Final = b"SGA1"
+ASK_TAG: Final = b"SGQ1"
 BEAT_TAG: Final = b"SGB1"
 ANSWER_TAG: Final = b"SGH1"
-BATCH_TAG: Final = b"SGR1"
+BATCH_TAG: Final = b"SGR2"
 RENEW_TAG: Final = b"SGN1"
 RENEWED_TAG: Final = b"SGC1"
 MANIFEST_TAG: Final = b"SGM1"
@@ -105,7 +106,9 @@ def public_from_hex(text: str) -> Ed25519PublicKey:
 class Ack(Struct, frozen=True):
     """HQ has committed the rows of one lane of one epoch up to `seq`, the row whose chain head is `head`.
 
-    `mark` is how far HQ has come in all; `hq_time_us` is HQ's clock at signing.
+    `mark` is how far HQ has come in all; `hq_time_us` is HQ's clock at signing; `backed_up` is how far the oldest backup reaches
+    that HQ may still be restored from. `opening` is the number of the opening HQ has pressed for that epoch: the box has to wait
+    for it; 0 means that HQ knows nothing that speaks against this epoch.
     """
 
     gateway: str
@@ -115,10 +118,29 @@ class Ack(Struct, frozen=True):
     head: str
     mark: int
     hq_time_us: int
+    backed_up: int = 0
+    opening: int = 0
+
+
+class Ask(Struct, frozen=True):
+    """HQ wants what comes after row `from_seq` of a lane again: it was restored from a backup and lost what it had acknowledged.
+
+    It moves a box's cursor back there and needs no chain head, since a row that HQ lost has none there.
+    """
+
+    gateway: str
+    epoch: str
+    lane: int
+    from_seq: int
+    hq_time_us: int
 
 
 class Beat(Struct, frozen=True):
-    """The bridge is alive: where the ledger stands, by the current epoch's lanes, and how many rows wait."""
+    """The bridge is alive: where the ledger stands, by the current epoch's lanes, and how many rows wait.
+
+    `proven` says whether the current epoch was admitted; `parent` and `parent_heads` are what it continues. A release that says
+    nothing of it counts as proven.
+    """
 
     gateway: str
     number: int
@@ -127,14 +149,21 @@ class Beat(Struct, frozen=True):
     cursor: dict[int, int]
     waiting: int
     sent_us: int
+    proven: bool = True
+    parent: str | None = None
+    parent_heads: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
 class BeatAnswered(Struct, frozen=True):
-    """HQ heard beat `number`: the line is up end to end, and this is HQ's time."""
+    """HQ heard beat `number`: the line is up end to end, and this is HQ's time.
+
+    `spread_s` is over how many seconds HQ wants its boxes to come back, each at a random moment, should they all lose their line.
+    """
 
     gateway: str
     number: int
     hq_time_us: int
+    spread_s: float = 0.0
 
 
 class Renew(Struct, frozen=True):
@@ -217,11 +246,43 @@ class Staff(Struct, frozen=True):
     roles: list[str]
 
 
+class UsedVoucher(Struct, frozen=True, array_like=True):
+    """How often HQ knows a voucher to be used, and when, where and by whom last."""
+
+    voucher_id: str
+    uses: int
+    at_us: int
+    station: str
+    staff: str | None
+
+
+class OrderStand(Struct, frozen=True, array_like=True):
+    """Where HQ last saw an order: a state of `cloud_bridge.hq.effects`, and the compartment it was in."""
+
+    order_id: str
+    state: str
+    bank: str
+    compartment: int
+    at_us: int
+
+
+class Opening(Struct, frozen=True):
+    """HQ's word on a start that cannot be believed from its disk alone: what was used and handed over, as far as HQ knows.
+
+    `marks` is how far HQ had each epoch's lane 0 when it counted, so a box adds exactly what HQ did not have yet.
+    """
+
+    epoch: str  # the one start it opens
+    marks: dict[str, int]  # epoch name to the last row of lane 0 that is counted in here
+    used: list[UsedVoucher] = field(default_factory=list)
+    orders: list[OrderStand] = field(default_factory=list)
+
+
 class Document(Struct, frozen=True):
     """A whole, versioned document for one box. Exactly the lists its name stands for are filled."""
 
     gateway: str
-    name: str  # one of `DOCUMENT_NAMES`
+    name: str  # one of `DOCUMENT_NAMES`, or `OPENING_NAME`
     version: int
     issued_us: int
     keys: list[TokenKey] = field(default_factory=list)
@@ -230,9 +291,11 @@ class Document(Struct, frozen=True):
     staff: list[Staff] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)  # identifiers of the shop's devices that HQ revoked, all of them
     retired: bool = False  # in "devices" only: this box itself was revoked and serves nobody any more
+    opening: Opening | None = None  # in "opening" only; its version is the opening's number
 
 
-DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices")
+DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices")  # every box has each of these
+OPENING_NAME: Final = "opening"  # pressed for a start that needs one
 
 
 def digest(sealed: bytes) -> str:

@@ -19,13 +19,15 @@ from msgspec import Struct
 from gateway.config import GatewayConfig, load
 from gateway.errors import ConfigError
 from gateway.rules.reasons import NOTHING, Text
-from provisioning.checks import books, devices, files, machine, running, trust
+from provisioning.checks import admission, books, devices, files, machine, running, trust
 from provisioning.checks.outcome import RETIRED, Box, Check, Outcome, State, skipped
 
 LIMIT_S: Final = 3.0
 ASK_CORE_S: Final = 2.0
 LANGUAGES: Final = ("zh-Hant", "en")
-CHECKS: Final[list[Check]] = [*files.CHECKS, *books.CHECKS, *running.CHECKS, *devices.CHECKS, *trust.CHECKS, *machine.CHECKS]
+CHECKS: Final[list[Check]] = [
+    *files.CHECKS, *books.CHECKS, *running.CHECKS, *admission.CHECKS, *devices.CHECKS, *trust.CHECKS, *machine.CHECKS,
+]  # fmt: skip
 STUCK_STEP: Final = Text(
     "通常是磁碟或網路沒有反應：重新啟動機器後再試", "Mostly a disk or a network that does not answer: restart the box, then try again"
 )

@@ -102,12 +102,26 @@ class _Pen:
         return picture.point(lambda value: 255 if value > 150 else 0).convert("1")
 
     def _lines(self, draw: ImageDraw.ImageDraw, sticker: Sticker) -> None:
-        top = 128
-        for text, size in self._words(sticker):
-            for line in self._wrapped(text, size):
-                draw.text((620, top), line, INK, self._of(size))
-                top += round(size * 1.32)
-            top += 12
+        """Who it is for beside the code, and below it what to do where there is no scanner; long names are drawn smaller."""
+        self._draw(draw, self._words(sticker), (620, 128), (LABEL[0] - 650, LABEL[1] - 148))
+        below = [("沒有掃描器：用手機掃螢幕上的碼，再拍此標籤", 26)] if self._font else []
+        below.append(("No scanner: scan the code on the box's screen with a phone, then photograph this label", 23))
+        self._draw(draw, below, (44, 112 + QR_PX), (QR_PX, LABEL[1] - 120 - QR_PX))
+
+    def _draw(self, draw: ImageDraw.ImageDraw, words: list[tuple[str, int]], place: tuple[int, int], room: tuple[int, int]) -> None:
+        lines: list[tuple[str, int, int]] = []
+        for percent in range(100, 40, -10):
+            lines = [
+                (line, size * percent // 100, 12 * last)
+                for text, size in words
+                for line, last in self._wrapped(text, size * percent // 100, room[0])
+            ]
+            if sum(round(size * 1.32) + gap for _, size, gap in lines) - 12 <= room[1]:
+                break
+        top = place[1]
+        for line, size, gap in lines:
+            draw.text((place[0], top), line, INK, self._of(size))
+            top += round(size * 1.32) + gap
 
     def _words(self, sticker: Sticker) -> list[tuple[str, int]]:
         plain = sticker.name_en or sticker.store
@@ -123,9 +137,9 @@ class _Pen:
             ("限用一次；使用前請勿外流", 32), ("Works once. Until then, keep it to yourself", 26),
         ]  # fmt: skip
 
-    def _wrapped(self, text: str, size: int) -> list[str]:
-        """Broken at spaces where it is too wide, and between any letters where a word alone is."""
-        lines, width = [""], LABEL[0] - 620 - 30
+    def _wrapped(self, text: str, size: int, width: int) -> list[tuple[str, bool]]:
+        """Broken at spaces where it is too wide, and between any letters where a word alone is; each line, and whether it is the last."""
+        lines = [""]
         for word in text.replace(" ", " \0").split("\0"):
             if self._of(size).getlength(lines[-1] + word) > width and lines[-1]:
                 lines.append("")
@@ -133,7 +147,7 @@ class _Pen:
                 if self._of(size).getlength(lines[-1] + letter) > width:
                     lines.append("")
                 lines[-1] += letter
-        return lines[:3]
+        return [(line, place == len(lines) - 1) for place, line in enumerate(lines)]
 
     def _of(self, size: int) -> Font:
         if size not in self._sizes:

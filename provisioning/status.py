@@ -65,7 +65,9 @@ def as_table(report: dict[str, Any]) -> Table:
 
 
 def _add_shop(table: Table, report: dict[str, Any]) -> None:
-    line = report["line"]
+    line, admission = report["line"], report["admission"]
+    awaited = f": waits for {', '.join(admission['awaited'])}" if admission["awaited"] else f": {admission['doubt'] or admission['state']}"
+    table.add_row("may redeem", f"yes ({admission['how']})" if admission["admitted"] else f"[red]no{awaited}[/red]")
     table.add_row("line to headquarters", "up" if line["up"] else "[red]down[/red]")
     table.add_row("rows headquarters has not yet", str(line["waiting"]))
     for lane in report["lanes"]:

@@ -96,16 +96,12 @@ def ledger_counts(path: Path) -> dict[str, Any]:
     """Sizes, epochs, rows by type: no event, no identifier."""
     files = {one.name: one.stat().st_size for one in sorted(path.parent.glob("ledger.db*"))} if path.parent.is_dir() else {}
     try:
-        with books.opened(path) as connection:
-            rows = dict(connection.execute("SELECT type, count(*) FROM row GROUP BY type"))
-            last = connection.execute(
-                "SELECT epoch, lane, max(seq), max(record_us) FROM row GROUP BY epoch, lane ORDER BY 1 DESC, 2 LIMIT 30"
-            )
+        with books.opened(path) as connection, books.reading(path) as reader:
             return {
                 "bytes": files,
-                "rows": rows,
-                "lanes": [dict(zip(("epoch", "lane", "last", "record_us"), found, strict=True)) for found in last],
-                "answers": connection.execute("SELECT count(*) FROM answer").fetchone()[0],
+                "rows": reader.counts(),
+                "lanes": [dict(zip(("epoch", "lane", "last", "record_us"), found, strict=True)) for found in reader.lanes()],
+                "damaged": connection.execute("SELECT count(*) FROM damaged").fetchone()[0],
                 "documents": dict(connection.execute("SELECT name, version FROM document")),
             }
     except books.Unreadable as error:

@@ -1,8 +1,8 @@
 """`store-gateway run enroll`: a box that is nobody yet waits for its label, from whatever shows it first.
 
 It stands where core will stand: it listens on the link, so the scanners that run already state what they see to it, and on
-core's port a page takes a pasted label. Codes are taken and dropped, since nothing is served yet; every other event stays
-unanswered, so its driver keeps it and states it again to core. Once enrolled the process ends with status 0.
+core's port a page takes a photographed or pasted label. Codes are taken and dropped, since nothing is served yet; every other
+event stays unanswered, so its driver keeps it and states it again to core. Once enrolled the process ends with status 0.
 
 A label that headquarters cannot be asked about is tried again until it works, is refused, or another one is shown.
 """
@@ -32,7 +32,10 @@ log = logging.getLogger(__name__)
 
 WAITING: Final = Reason(
     Text("此機尚未註冊", "This box is not enrolled yet"),
-    Text("請將總部的註冊標籤對準掃描器，或貼上標籤文字", "Hold headquarters' label before the scanner, or paste its text"),
+    Text(
+        "請將總部的註冊標籤對準掃描器，或用手機開啟本頁拍下標籤",
+        "Hold headquarters' label before the scanner, or photograph it with a phone",
+    ),
 )
 TRYING: Final = Reason(Text("正在向總部註冊…", "Enrolling with headquarters…"), Text("請稍候", "One moment, please"))
 ENROLLED: Final = Reason(Text("註冊完成", "Enrolled"), Text("門市即將開始服務", "The shop starts now"))

@@ -25,7 +25,7 @@ DOORS: Final[dict[str, tuple[str, ...]]] = {
     "psycopg": ("cloud_bridge/hq/postgres.py",),
     "pyzbar": ("gateway/scanner/decode.py",),
     "serial": ("gateway/locker/board.py", "gateway/scanner/handheld.py"),
-    "sqlite3": ("gateway/ledger.py", "cloud_bridge/hq/*"),
+    "sqlite3": ("gateway/ledger/*", "cloud_bridge/hq/*"),
     "sqlite_utils": ("gateway/schema.py",),
     "starlette": ("gateway/kiosk/*", "cloud_bridge/hq/*"),
     "uvicorn": ("gateway/kiosk/*", "cloud_bridge/hq/*"),
@@ -63,7 +63,7 @@ def tracked() -> list[Path]:
 
 def test_there_is_something_to_look_at() -> None:
     assert len(sources()) > 40
-    assert ROOT / "gateway" / "ledger.py" in sources()
+    assert ROOT / "gateway" / "chain.py" in sources()
 
 
 @functools.cache

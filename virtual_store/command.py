@@ -27,6 +27,7 @@ class Options(msgspec.Struct, frozen=True):
     for_s: float | None
     headless: bool
     seed: int
+    broker: str = "amqtt"
 
 
 def store(options: Options) -> int:
@@ -69,7 +70,7 @@ async def _until_told(options: Options, console: Console) -> int:
 
 async def _run(options: Options, console: Console, told: asyncio.Event) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(options.folder.resolve(), choose_ports(), options.seed)
+    plan = Plan(options.folder.resolve(), choose_ports(), options.seed, options.broker)
     async with Starter(plan, lambda sentence: console.print(f"· {sentence}")) as starter:
         assert starter.addresses is not None  # noqa: S101 - set on entering
         _welcome(console, starter.addresses, starter.ready_s)

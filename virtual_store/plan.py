@@ -126,6 +126,7 @@ class Plan(Struct, frozen=True):
     folder: Path
     ports: Ports
     seed: int
+    broker: str = "amqtt"  # or one of `virtual_store.brokers.PROGRAMS`
 
     @property
     def gateway_toml(self) -> Path:
@@ -177,14 +178,14 @@ class Plan(Struct, frozen=True):
         )  # fmt: skip
         self.gateway_toml.write_text(text, encoding="utf-8")
 
-    def write_hq(self) -> None:
-        """Make headquarters' folder and options."""
+    def write_hq(self, broker_table: str = "") -> None:
+        """Make headquarters' folder and options; `broker_table` says where a broker of its own process is."""
         self.hq_dir.mkdir(parents=True, exist_ok=True)
         ports = self.ports
         text = HQ_TOML.format(
             folder=self.hq_dir, hq=ports.hq, broker=ports.broker, camera=self.camera_control, store=STORE, relay=ports.relay
         )
-        self.hq_toml.write_text(text, encoding="utf-8")
+        self.hq_toml.write_text(text + broker_table, encoding="utf-8")
         self.stores_csv.write_text(STORES_CSV.format(store=STORE, number=STORE_NUMBER, gateway=GATEWAY), encoding="utf-8")
 
 

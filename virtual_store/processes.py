@@ -65,6 +65,11 @@ class Keeper:
         self.kept[name] = Kept(name, [sys.executable, "-m", "gateway", "run", *arguments, "--with-parent"])
         self._tasks.create_task(self._keep(self.kept[name]))
 
+    def keep_program(self, name: str, *command: str) -> None:
+        """Start a program that is not ours and keep it running; it dies with us."""
+        self.kept[name] = Kept(name, ["setpriv", "--pdeathsig", "KILL", *command])
+        self._tasks.create_task(self._keep(self.kept[name]))
+
     def once(self, name: str, *arguments: str) -> "asyncio.Task[int]":
         """Start `store-gateway run ARGUMENTS`, which ends by itself; the task gives its exit status."""
         self.kept[name] = Kept(name, [sys.executable, "-m", "gateway", "run", *arguments, "--with-parent"])

@@ -22,6 +22,7 @@ from provisioning.authority import write_private
 from provisioning.enroll import is_enrolled
 from provisioning.sheet import Sticker, cjk_font, sheets
 from virtual_store import books
+from virtual_store.brokers import OwnBroker
 from virtual_store.plan import BANK, CAMERA, STATION, STORE, TENANT, Plan
 from virtual_store.processes import Keeper
 from virtual_store.shoppers import Shoppers, order
@@ -126,12 +127,22 @@ class Starter:
         self.plan.hq_dir.mkdir(parents=True, exist_ok=True)
         addresses = self.plan.hq_dir / "addresses.json"
         addresses.unlink(missing_ok=True)
-        self.plan.write_hq()
+        self.plan.write_hq(await self._start_broker())
         self.keeper.keep("hq", "hq", "--config", str(self.plan.hq_toml))
         await self._until(addresses.exists, "headquarters did not come up")
         found = read_addresses(self.plan.hq_dir)
         self.hq.token = found.admin_token
         return found.login
+
+    async def _start_broker(self) -> str:
+        """Start a broker that is a process of its own, if one is wanted; where it is, for headquarters."""
+        if self.plan.broker == "amqtt":
+            return ""
+        self._told(f"{self.plan.broker} starts")
+        broker = await asyncio.to_thread(OwnBroker.prepare, self.plan)
+        for name, command in broker.commands.items():
+            self.keeper.keep_program(name, *command)
+        return broker.table
 
     async def _enrol(self) -> dict[str, str]:
         """Announce the shop and show its label to the box, once in its life.

@@ -8,22 +8,25 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import devices, enrolment, registry
+from cloud_bridge.hq import backups, devices, enrolment, registry
 from cloud_bridge.hq.broker import OWN_NAME, BrokerFiles, EmbeddedBroker, Fence
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Feed
 from cloud_bridge.hq.fleet import Fleet
 from cloud_bridge.hq.ingest import BrokerAddress, Ingest
 from cloud_bridge.hq.intake import Intake
+from cloud_bridge.hq.keeping import backup_routes
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
-from cloud_bridge.hq.sqlite import Store
+from cloud_bridge.hq.sqlite import SqliteStore
+from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Lines
 from cloud_bridge.hq.web import application
 from cloud_bridge.mqtt import TlsFiles
@@ -56,13 +59,21 @@ async def run(options: HqOptions) -> None:
     (data / "addresses.json").unlink(missing_ok=True)  # of the start before: not ready yet
     authority = Authority.open(data / "authority")
     ports = Ports(options)
-    store = Store(data / "hq.db")
+    store = _store(options, data)
     await store.open()
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         fence = Fence(await store.read(devices.retired_boxes))
         address = await _broker(options, ports, authority, data / "broker", stack, fence)
         await _serve(options, ports, authority, store, address, fence)
+
+
+def _store(options: HqOptions, data: Path) -> Store:
+    if not options.database:
+        return SqliteStore(data / "hq.db")
+    from cloud_bridge.hq.postgres import PostgresStore  # an extra: most headquarters run without
+
+    return PostgresStore(options.database)
 
 
 async def _broker(
@@ -74,7 +85,7 @@ async def _broker(
     own = TlsFiles(str(ca), str(cert), str(key))
     if options.external is not None:
         outside = options.external
-        return BrokerAddress(outside.host, outside.port, outside.tls or own, outside.server_name)
+        return BrokerAddress(outside.host, outside.port, outside.tls or own, outside.server_name, outside.other_addresses)
     server_cert, server_key = authority.issue_server(folder, ["localhost", LOOPBACK, *options.names])
     broker = EmbeddedBroker(options.broker_host, ports.broker, BrokerFiles(str(ca), str(server_cert), str(server_key)), fence)
     await broker.start()
@@ -83,16 +94,21 @@ async def _broker(
 
 
 async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress, fence: Fence) -> None:
-    clock, feed, press = SystemClock(), Feed(), Press(authority)
+    data = Path(options.data_dir)
+    clock, feed, press = SystemClock(), Feed(), Press(authority, backups.floor(data))
     ingest = Ingest(store, press, authority.root, clock, feed, address, fence)
-    lines = Lines(LOOPBACK, (address.host, address.port), ports.relay)
+    kept = backups.Backups(data, options.keep_backups, options.database)
+    ingest.backed_up = kept.reach
+    await store.write(partial(_seal_after_restore, press=press, now_us=clock.now().wall_us))
+    lines = Lines(LOOPBACK, [(address.host, address.port), *address.others], ports.relay)
     intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door))
     fleet = Fleet(store, press, ingest, feed, clock, fence)
     office = Office(store, intake, press, ingest, feed, lines, clock, options.camera_control)
     for row in await store.read(registry.boxes):
         await lines.open(row.store)
-    token = admin_token(Path(options.data_dir))
-    server = _Server(_uvicorn_config(application(office, fleet, token, options), options, ports))
+    token = admin_token(data)
+    app = application(office, fleet, token, options, [backup_routes(kept, store, clock)])
+    server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -102,6 +118,11 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
             tasks.create_task(_say_where(options, ports, office, (server, door), token, address))
     finally:
         await lines.close()
+
+
+def _seal_after_restore(db: Connection, press: Press, now_us: int) -> None:
+    for row in registry.boxes(db):
+        press.seal_after_restore(db, row, now_us)
 
 
 async def _serve_http(server: _Server, feed: Feed) -> None:
@@ -126,7 +147,7 @@ async def _say_where(
             written = office.lines.ports()
             said = Addresses(
                 http=http, login=f"{http}/login?token={token}", admin_token=token, broker_host=address.host, broker_port=address.port,
-                relays=written, door=f"{options.door_name}:{ports.door}",
+                relays=written, others=tuple(f"{host}:{port}" for host, port in address.others), door=f"{options.door_name}:{ports.door}",
             )  # fmt: skip
             await asyncio.to_thread(write_addresses, Path(options.data_dir), said)
         await asyncio.sleep(0.2)

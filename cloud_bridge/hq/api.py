@@ -16,14 +16,16 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from cloud_bridge.hq import reports
+from cloud_bridge.hq import devices, openings, registry, reports
+from cloud_bridge.hq.books import books as read_books
+from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.documents import VoucherAsk
 from cloud_bridge.hq.intake import Expected
 from cloud_bridge.hq.labels import VALID_DAYS
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
-from cloud_bridge.hq.sqlite import StoredRow
+from cloud_bridge.hq.store import StoredRow
 from cloud_bridge.hq.wan import Line
 
 QUIET_S: Final = 5.0  # a watcher hears the state at least this often
@@ -112,6 +114,14 @@ def _box_routes(office: Office) -> APIRouter:
     async def expect_box(body: NewBox) -> dict[str, Any]:
         (expected,) = await office.intake.announce([body.row()], again=body.again, days=body.valid_days, only_new=False)
         return describe_expected(expected)
+
+    @router.get("/boxes", summary="Every box: its shop, whether it is enrolled and whether it is revoked")
+    async def boxes() -> list[dict[str, Any]]:
+        rows, retired = await office.store.read(lambda db: (registry.boxes(db), devices.retired_boxes(db)))
+        return [
+            {"gateway": row.gateway, "store": row.store, "enrolled": row.public is not None, "revoked": row.gateway in retired}
+            for row in rows
+        ]
 
     @router.post("/boxes/batch", status_code=201, summary="Register many; those registered before are left alone unless `again`")
     async def expect_boxes(body: NewBoxes) -> list[dict[str, Any]]:
@@ -220,10 +230,11 @@ def _look_routes(office: Office) -> APIRouter:
         return await office.shop_counts(store, day)
 
     @router.get("/api/books", summary="Produced against received, lane by lane")
-    async def books() -> dict[str, Any]:
-        entries = await office.store.read(reports.books)
-        sums = {key: sum(entry[key] for entry in entries) for key in ("produced", "received", "declared", "unexplained", "quarantined")}
-        return sums | {"rejected": dict(office.ingest.rejected), "entries": entries}
+    async def books(counted: bool = False) -> dict[str, Any]:
+        entries = await office.store.read(partial(read_books, counted=counted))
+        described = [entry.described() for entry in entries]
+        alarms = await office.store.read(openings.alarmed)
+        return sums(entries) | {"rejected": dict(office.ingest.rejected), "alarms": alarms, "entries": described}
 
     @router.get("/api/feed", summary="Server-sent events: `row` for each new row, `state` for the shops")
     async def feed() -> StreamingResponse:

@@ -1,17 +1,25 @@
 """What the command line asks of a running headquarters."""
 
+import contextlib
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from cloud_bridge.hq.books import SUMS
 from cloud_bridge.hq.options import read_addresses
 from cloud_bridge.hq.wan import Line
 from gateway.errors import BrokerError, ConfigError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 TIMEOUT_S = 5.0
+COUNT_TIMEOUT_S = 3600.0
+LANE_WORDS = {0: "money", 1: "traffic", 2: "health"}
 
 
 def wan_command(data_dir: Path, store: str, line: Line) -> str:
@@ -26,6 +34,16 @@ def wan_command(data_dir: Path, store: str, line: Line) -> str:
     """
     body = {"up": line is not Line.DOWN, "silent": line is Line.SILENT}
     return str(_ask(data_dir, f"/api/stores/{quote(store)}/wan", body)["line"])
+
+
+def boxes_command(data_dir: Path) -> list[dict[str, Any]]:
+    """Every box, and whether it is revoked.
+
+    Raises:
+        ConfigError: Headquarters never started with that folder.
+        BrokerError: Headquarters does not answer.
+    """
+    return list(_ask(data_dir, "/api/boxes", None))
 
 
 def revoke_box_command(data_dir: Path, gateway: str) -> str:
@@ -58,8 +76,66 @@ def devices_command(data_dir: Path, store: str) -> list[dict[str, Any]]:
     return list(_ask(data_dir, f"/api/stores/{quote(store)}/devices", None))
 
 
-def _ask(data_dir: Path, path: str, body: dict[str, Any] | None) -> Any:
+def books_command(data_dir: Path, counted: bool) -> dict[str, Any]:
+    """The books: their sums, and `entries` for each lane of each epoch.
+
+    Args:
+        counted: Count the rows themselves; takes as long as reading all of them does.
+
+    Raises:
+        ConfigError: Headquarters never started with that folder.
+        BrokerError: Headquarters does not answer.
+    """
+    return dict(_ask(data_dir, f"/api/books?counted={str(counted).lower()}", None, COUNT_TIMEOUT_S if counted else TIMEOUT_S))
+
+
+def books_table(found: dict[str, Any]) -> "Table":
+    """The books for people; numbers that must not be are red."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table("shop", "start", "lane", *SUMS, box=SIMPLE, caption="produced = received + declared + closed + waiting + unexplained")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for entry in found["entries"]:
+        name = f"[bold]{entry['epoch']}[/bold]" if entry["alive"] else entry["epoch"]
+        table.add_row(entry["store"], name, LANE_WORDS[entry["lane"]], *_cells(entry))
+    table.add_section()
+    table.add_row("all", "", "", *_cells(found))
+    return table
+
+
+def _cells(numbers: dict[str, Any]) -> list[str]:
+    red = ("unexplained", "quarantined")
+    return [f"[red]{numbers[name]}[/red]" if name in red and numbers[name] else str(numbers[name]) for name in SUMS]
+
+
+def events_command(data_dir: Path, after: str) -> Iterator[tuple[list[dict[str, Any]], str]]:
+    """Everything shops told after a cursor, page by page as CloudEvents, each page with the cursor behind it.
+
+    Args:
+        after: A cursor, or "" for the beginning.
+
+    Raises:
+        ConfigError: That is no cursor, or one of before a restore; or headquarters never started with that folder.
+        BrokerError: Headquarters does not answer.
+    """
+    while True:
+        with _opened(data_dir, f"/api/events?after={quote(after)}", None) as response:
+            events, after = json.load(response), response.headers["X-Cursor"]
+        if not events:
+            return
+        yield events, after
+
+
+def _ask(data_dir: Path, path: str, body: dict[str, Any] | None, timeout_s: float = TIMEOUT_S) -> Any:
     """POST, or GET without a body."""
+    with _opened(data_dir, path, body, timeout_s) as response:
+        return json.load(response)
+
+
+@contextlib.contextmanager
+def _opened(data_dir: Path, path: str, body: dict[str, Any] | None, timeout_s: float = TIMEOUT_S) -> Iterator[Any]:
     addresses = read_addresses(data_dir)
     request = urllib.request.Request(  # noqa: S310 - the address is headquarters' own, http on loopback
         f"{addresses.http}{path}",
@@ -67,8 +143,8 @@ def _ask(data_dir: Path, path: str, body: dict[str, Any] | None) -> Any:
         {"Content-Type": "application/json", "Authorization": f"Bearer {addresses.admin_token}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 - as above
-            return json.load(response)
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310 - as above
+            yield response
     except urllib.error.HTTPError as error:
         with error:
             raise ConfigError(f"headquarters refuses: {_detail(error)}", "`store-gateway hq` lists what can be asked") from error

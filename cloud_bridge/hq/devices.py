@@ -7,7 +7,7 @@ box's "devices" document; `revoked_us` follows when the shop has written down th
 from msgspec import Struct
 
 from cloud_bridge.hq.registry import RefusedAsk
-from cloud_bridge.hq.sqlite import Connection, StoredRow
+from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import DevicePaired, DeviceRevoked, DeviceSeen
 
 
@@ -45,8 +45,10 @@ def revoke(db: Connection, gateway: str, device_id: str, now_us: int) -> None:
     """Revoke a device; once more changes nothing.
 
     Raises:
-        RefusedAsk: That box has no such device.
+        RefusedAsk: That box has no such device, or is revoked itself: then it hears of nothing else any more.
     """
+    if is_retired(db, gateway):
+        raise RefusedAsk(409, f"{gateway} is revoked, and so is everything paired with it", "Revoke the device when it has enrolled anew")
     changed = db.execute(
         "UPDATE devices SET asked_us = CASE asked_us WHEN 0 THEN ? ELSE asked_us END WHERE gateway = ? AND device_id = ?",
         (now_us, gateway, device_id),
@@ -63,7 +65,7 @@ def revoked_devices(db: Connection, gateway: str) -> list[str]:
 
 def retire(db: Connection, gateway: str, now_us: int) -> None:
     """Revoke a box."""
-    db.execute("INSERT OR IGNORE INTO retired VALUES (?, ?)", (gateway, now_us))
+    db.execute("INSERT INTO retired VALUES (?, ?) ON CONFLICT (gateway) DO NOTHING", (gateway, now_us))
 
 
 def reinstate(db: Connection, gateway: str) -> bool:
@@ -88,7 +90,7 @@ def paired(db: Connection, row: StoredRow, event: DevicePaired) -> None:
     """A device was paired, or its browser got one more key."""
     db.execute(
         "INSERT INTO devices (gateway, device_id, kind, station, name, paired_by, paired_us) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT (gateway, device_id) DO NOTHING",
         (row.gateway, event.device_id, event.kind, event.station, event.name, event.by, event.event_time.wall_us),
     )
 
@@ -104,6 +106,6 @@ def took_effect(db: Connection, row: StoredRow, event: DeviceRevoked) -> None:
 def seen(db: Connection, row: StoredRow, event: DeviceSeen) -> None:
     """A device was used."""
     db.execute(
-        "UPDATE devices SET seen_us = max(seen_us, ?) WHERE gateway = ? AND device_id = ?",
-        (event.event_time.wall_us, row.gateway, event.device_id),
+        "UPDATE devices SET seen_us = ? WHERE gateway = ? AND device_id = ? AND seen_us < ?",
+        (event.event_time.wall_us, row.gateway, event.device_id, event.event_time.wall_us),
     )

@@ -14,16 +14,18 @@ from msgspec import Struct
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
 from cloud_bridge.hq import devices
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
-from cloud_bridge.hq.sqlite import Connection
+from cloud_bridge.hq.store import Connection
 from gateway.codes import short_code
 from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
     MANIFEST_TAG,
+    OPENING_NAME,
     RENEWED_TAG,
     Document,
     DocumentRef,
     Manifest,
+    Opening,
     Order,
     Renewed,
     Staff,
@@ -69,8 +71,9 @@ class Issued(Struct, frozen=True):
 class Press:
     """Makes codes and documents, signed with headquarters' keys. Every method runs inside the caller's transaction."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, floor: int = 0) -> None:
         self._authority = authority
+        self._floor = floor  # after a restore: shops hold versions this database never heard of
 
     def issue_voucher(self, db: Connection, ask: VoucherAsk, now_us: int) -> Issued:
         """Issue a voucher bound to one shop.
@@ -145,13 +148,35 @@ class Press:
 
     def seal(self, db: Connection, row: BoxRow, name: str, now_us: int) -> None:
         """Make the next version of a document."""
-        found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (row.gateway, name)).fetchone()
-        version = (found[0] if found else 0) + 1
+        version = self._next_version(db, row, name)
         blank = Document(row.gateway, name, version, now_us)
         retired = name == "devices" and devices.is_retired(db, row.gateway)
-        filled = msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)})
-        sealed = seal(DOCUMENT_TAG, filled, self._authority.root)
-        db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)", (row.gateway, name, version, sealed))
+        self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}))
+
+    def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:
+        """Make the next opening of a box; its number."""
+        number = self._next_version(db, row, OPENING_NAME)
+        self._put(db, Document(row.gateway, OPENING_NAME, number, now_us, opening=opening))
+        return number
+
+    def seal_after_restore(self, db: Connection, row: BoxRow, now_us: int) -> None:
+        """Make a box's documents anew if they are of before the restore: what the shop holds is newer than those."""
+        found = db.execute("SELECT name, version FROM documents WHERE gateway = ?", (row.gateway,)).fetchall()
+        for name, version in found:
+            if version < self._floor and name in DOCUMENT_NAMES:
+                self.seal(db, row, name, now_us)
+
+    def _next_version(self, db: Connection, row: BoxRow, name: str) -> int:
+        found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (row.gateway, name)).fetchone()
+        return max((found[0] if found else 0) + 1, self._floor)
+
+    def _put(self, db: Connection, document: Document) -> None:
+        sealed = seal(DOCUMENT_TAG, document, self._authority.root)
+        db.execute(
+            "INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (gateway, name) DO UPDATE SET version = excluded.version,"
+            " sealed = excluded.sealed",
+            (document.gateway, document.name, document.version, sealed),
+        )
 
     def manifest(self, db: Connection, row: BoxRow, now_us: int) -> bytes:
         """The sealed manifest of a box."""

@@ -1,65 +1,101 @@
-"""What a row changes at headquarters beyond being stored: counts, uses of vouchers, visits, occupancy, orders.
+"""What rows change at headquarters beyond being stored: counts, uses of vouchers, who is there, occupancy, orders.
 
-Runs in the transaction that stores the row, once for each row, so numbers and rows can never disagree.
+Written in the transaction that stores the rows, once for each row, so numbers and rows can never disagree. What comes by the
+thousand is summed up first: a day's worth of visits is a few statements. What is rare is written row by row, in order.
 """
 
-import datetime
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cloud_bridge.hq import devices
-from cloud_bridge.hq.sqlite import Connection, StoredRow
+from cloud_bridge.hq import devices, openings, timing
+from cloud_bridge.hq.ready import Tally
+from cloud_bridge.hq.store import Connection, StoredRow
+from cloud_bridge.hq.undated import Undated
 from gateway.events import (
+    ClockFixed,
     CompartmentOpenIntended,
     DevicePaired,
     DeviceRevoked,
     DeviceSeen,
+    EpochAdmitted,
     IntentSettled,
-    OccupancyEstimated,
     ParcelCollected,
     ParcelStaged,
     RedemptionRefused,
     Row,
-    VisitEnded,
-    VisitStarted,
     VoucherRedeemed,
 )
 
-DEFAULT_ZONE: Final = "Asia/Taipei"
+FORGOTTEN_US: Final = 86_400_000_000  # a visit that has not ended by then never will: its radio was restarted
 PURPOSE_STATES: Final = {"deposit": "staging", "pickup": "collecting"}
 BACK_TO: Final = {"staging": "paid", "collecting": "staged"}
 
 
-def effect(db: Connection, row: StoredRow, event: Row) -> None:
-    """Apply one row."""
-    db.execute(
-        "INSERT INTO counts VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1",
-        (row.gateway, local_day(row.record_us, _timezone(db, row.gateway)), row.type),
-    )
-    more = EFFECTS.get(type(event))
-    if more is not None:
-        more(db, row, event)
+class Effects:
+    """Of the rows that one transaction takes."""
+
+    def __init__(self, db: Connection, received_us: int) -> None:
+        self._db = db
+        self._received_us = received_us
+        self._tallies: dict[str, Tally] = {}
+        self._later: list[tuple[StoredRow, Row]] = []
+        self._undated: list[tuple[str, int, Sequence[Undated]]] = []
+
+    def add(self, gateway: str, tally: Tally) -> None:
+        """Take what rows of a box sum up to."""
+        if gateway in self._tallies:
+            self._tallies[gateway].merge(tally)
+        else:
+            self._tallies[gateway] = Tally(tally.timezone)
+            self._tallies[gateway].merge(tally)
+
+    def later(self, row: StoredRow, event: Row) -> None:
+        """Take a row of a rare kind."""
+        if event.__class__ in EFFECTS:
+            self._later.append((row, event))
+
+    def date_later(self, gateway: str, stream: int, rows: Sequence[Undated]) -> None:
+        """Take rows whose clock was not believed: they are counted, and have to be dated."""
+        if rows:
+            self._undated.append((gateway, stream, rows))
+
+    def write(self) -> None:
+        """Write down what was taken."""
+        for gateway, tally in self._tallies.items():
+            _write_tally(self._db, gateway, tally, self._received_us)
+        for row, event in self._later:
+            EFFECTS[type(event)](self._db, row, event)
+        for place in self._undated:  # last: what they changed is there to be dated
+            timing.note(self._db, *place[:2], self._received_us, place[2])
+        self._tallies, self._later, self._undated = {}, [], []
 
 
-def local_day(wall_us: int, timezone: str) -> str:
-    """The shop's calendar day of a moment, such as `2026-11-21`."""
-    return datetime.datetime.fromtimestamp(wall_us / 1e6, zone(timezone)).date().isoformat()
+def _write_tally(db: Connection, gateway: str, tally: Tally, received_us: int) -> None:
+    db.put(
+        "counts", [(gateway, day, kind, n) for (day, kind), n in sorted(tally.counts.items())],
+        "(gateway, day, type) DO UPDATE SET n = counts.n + excluded.n",
+    )  # fmt: skip
+    db.put(
+        "zones", [(gateway, *place, n, float(tally.dwell_s[place])) for place, n in sorted(tally.zones.items())],
+        "(gateway, day, zone, type) DO UPDATE SET n = zones.n + excluded.n, dwell_s = zones.dwell_s + excluded.dwell_s",
+    )  # fmt: skip
+    db.put(
+        "occupancy", [(gateway, one.zone, one.estimate, one.low, one.high, one.event_time.wall_us) for one in tally.estimates.values()],
+        "(gateway, zone) DO UPDATE SET estimate = excluded.estimate, low = excluded.low, high = excluded.high, at_us = excluded.at_us",
+    )  # fmt: skip
+    _write_visits(db, gateway, tally, received_us - FORGOTTEN_US)
 
 
-@lru_cache(maxsize=64)
-def zone(timezone: str) -> datetime.tzinfo:
-    """The time zone of that name; UTC where the machine does not know it."""
-    try:
-        return ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return datetime.UTC
-
-
-def _timezone(db: Connection, gateway: str) -> str:
-    found = db.execute("SELECT timezone FROM boxes WHERE gateway = ?", (gateway,)).fetchone()
-    return found[0] if found else DEFAULT_ZONE
+def _write_visits(db: Connection, gateway: str, tally: Tally, oldest_us: int) -> None:
+    """Who is there. Of a backlog only what is recent: nobody from last week is."""
+    db.remove("visits", gateway, "visit_id", [visit_id for visit_id, one in tally.left.items() if one.event_time.wall_us >= oldest_us])
+    came = [one for one in tally.came.values() if one.event_time.wall_us >= oldest_us]
+    if came:
+        db.execute("DELETE FROM visits WHERE gateway = ? AND started_us < ?", (gateway, oldest_us))
+    db.put(
+        "visits", [(gateway, one.visit_id, one.subject, one.subject_kind.value, one.zone, one.event_time.wall_us) for one in came],
+        "(gateway, visit_id) DO NOTHING",
+    )  # fmt: skip
 
 
 def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
@@ -76,30 +112,6 @@ def _use(
     db.execute(
         "INSERT INTO uses (voucher_id, gateway, kind, reason, station, staff, at_us, received_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (voucher_id, row.gateway, kind, reason, station, staff, at_us, row.received_us),
-    )
-
-
-def _visit_started(db: Connection, row: StoredRow, event: VisitStarted) -> None:
-    db.execute(
-        "INSERT INTO visits (gateway, visit_id, subject, subject_kind, zone, started_us) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET started_us = excluded.started_us",
-        (row.gateway, event.visit_id, event.subject, event.subject_kind, event.zone, event.event_time.wall_us),
-    )
-
-
-def _visit_ended(db: Connection, row: StoredRow, event: VisitEnded) -> None:
-    db.execute(
-        "INSERT INTO visits (gateway, visit_id, subject, subject_kind, zone, ended_us, dwell_s) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET ended_us = excluded.ended_us, dwell_s = excluded.dwell_s",
-        (row.gateway, event.visit_id, event.subject, event.subject_kind, event.zone, event.event_time.wall_us, event.dwell_s),
-    )
-
-
-def _estimated(db: Connection, row: StoredRow, event: OccupancyEstimated) -> None:
-    db.execute(
-        "INSERT INTO occupancy VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-        " estimate = excluded.estimate, low = excluded.low, high = excluded.high, at_us = excluded.at_us",
-        (row.gateway, event.zone, event.estimate, event.low, event.high, event.event_time.wall_us),
     )
 
 
@@ -138,9 +150,6 @@ def _order(db: Connection, row: StoredRow, order_id: str, state: str, intent_id:
 EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = {
     VoucherRedeemed: _redeemed,
     RedemptionRefused: _refused,
-    VisitStarted: _visit_started,
-    VisitEnded: _visit_ended,
-    OccupancyEstimated: _estimated,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,
     ParcelStaged: _staged,
@@ -148,4 +157,6 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     DevicePaired: devices.paired,
     DeviceRevoked: devices.took_effect,
     DeviceSeen: devices.seen,
+    ClockFixed: timing.fixed,
+    EpochAdmitted: openings.admitted,
 }

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from cloud_bridge.hq.sqlite import StoredRow
+from cloud_bridge.hq.store import StoredRow
 
 MOST_WAITING: Final = 2_000  # rows a watcher may be behind
 MOST_WATCHERS: Final = 64
@@ -65,6 +65,11 @@ class Feed:
 
     def __init__(self) -> None:
         self._watchers: set[Watcher] = set()
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody would see a change."""
+        return bool(self._watchers)
 
     def tell(self, change: Change) -> None:
         """Something changed. From the loop only."""

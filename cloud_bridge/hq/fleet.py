@@ -17,7 +17,7 @@ from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.registry import BoxRow
-from cloud_bridge.hq.sqlite import Connection, Store
+from cloud_bridge.hq.store import Connection, Store
 from gateway.clock import Clock
 
 FAREWELL_S: Final = 1.0  # what a revoked box has to hear of it before it is cut off

@@ -10,10 +10,10 @@ logged at most once a minute and forgotten; the broker is told it was read, or i
 
 import asyncio
 import logging
-import re
 import secrets
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -21,21 +21,40 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
-from cloud_bridge.envelope import MAX_BATCH_B, Batch, Want, unseal_batch
+from cloud_bridge.envelope import MAX_BATCH_B, Chunk, Header, Want, unseal_batch
 from cloud_bridge.hq import devices, registry
+from cloud_bridge.hq.bounds import MOST, check_batch, check_beat, refuse_unless, why
 from cloud_bridge.hq.broker import Fence
 from cloud_bridge.hq.documents import Press, chunk_of, newest_chunk
-from cloud_bridge.hq.effects import effect
+from cloud_bridge.hq.echo import Echo
 from cloud_bridge.hq.feed import Change, Feed
-from cloud_bridge.hq.presence import Presence, read_heard, write_heard
+from cloud_bridge.hq.openings import Openings
+from cloud_bridge.hq.presence import Heard, Presence, read_heard, write_heard
+from cloud_bridge.hq.ready import ReadyBatch, make_ready
 from cloud_bridge.hq.registry import BoxRow
-from cloud_bridge.hq.sqlite import Store, Taken, Verdict, take
+from cloud_bridge.hq.store import Store, StoreAway
+from cloud_bridge.hq.streams import Place
+from cloud_bridge.hq.take import Taken, Verdict, take
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
 from cloud_bridge.topics import ALL_UP, parse_up
 from gateway.clock import Clock
 from gateway.errors import BrokerError, MalformedFrame
 from gateway.events import Lane
-from gateway.signed import ACK_TAG, ANSWER_TAG, BEAT_TAG, RENEW_TAG, Ack, Beat, BeatAnswered, Renew, public_from_hex, seal, unseal
+from gateway.signed import (
+    ACK_TAG,
+    ANSWER_TAG,
+    ASK_TAG,
+    BEAT_TAG,
+    RENEW_TAG,
+    Ack,
+    Ask,
+    Beat,
+    BeatAnswered,
+    Renew,
+    public_from_hex,
+    seal,
+    unseal,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +64,11 @@ MAX_SMALL_B: Final = 8_192  # beats and wants
 MAX_BEAT_UNPACKED_B: Final = 16_384
 LOG_EVERY_S: Final = 60.0
 WRITE_BEATS_S: Final = 5.0
+CONNECTS_PER_S: Final = 200.0  # full TLS handshakes a small broker takes (measured: 270 on two cores); boxes come back spread by it
 MANIFEST_FIRST_S: Final = 0.2  # a piece of a document that was not announced is dropped
-NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-HEAD: Final = re.compile(r"[0-9a-f]{0,128}")
-MOST: Final = 1 << 62  # what SQLite holds, with room
-LAST_MOMENT_US: Final = 253_402_214_400_000_000  # the end of year 9999, less a day for time zones
-LANES: Final = frozenset(Lane)
+MOST_ASKED: Final = 10_000
+ASK_AGAIN_S: Final = 5.0  # an ask may be lost like anything else
+AWAY_S: Final = 1.0  # how long to wait for a database that cannot be reached
 
 
 class BrokerAddress(Struct, frozen=True):
@@ -60,6 +78,7 @@ class BrokerAddress(Struct, frozen=True):
     port: int
     tls: TlsFiles | None
     server_name: str = ""
+    others: tuple[tuple[str, int], ...] = ()  # of a cluster's other servers
 
 
 class Known(Struct, frozen=True):
@@ -67,6 +86,12 @@ class Known(Struct, frozen=True):
 
     row: BoxRow
     key: Ed25519PublicKey
+
+
+class _Opened(Struct, frozen=True):
+    incoming: Incoming
+    known: Known
+    batch: ReadyBatch
 
 
 class Ingest:
@@ -78,6 +103,8 @@ class Ingest:
         self._fence = fence
         self.presence = Presence()
         self.rejected: Counter[str] = Counter()  # by kind
+        self.openings = Openings(store, press)
+        self.backed_up: Callable[[str, str, int], int] = lambda gateway, epoch, mark: 0  # how far backups reach; nobody makes any
         self.complaints: Counter[str] = Counter()  # by registered box: it signed, or claimed to, what cannot be
         self._store = store
         self._press = press
@@ -86,13 +113,17 @@ class Ingest:
         self._feed = feed
         self._known: dict[str, Known] = {}
         self._batches: asyncio.Queue[Incoming] = asyncio.Queue(MOST_WAITING)
+        self._opened: asyncio.Queue[list[_Opened]] = asyncio.Queue(1)
         self._small: asyncio.Queue[Incoming] = asyncio.Queue(MOST_WAITING)
         self._came_up = asyncio.Event()
         self._logged_s = -LOG_EVERY_S
+        self._asked_s: dict[tuple[str, str, int], float] = {}
         self._mqtt = Mqtt(
             broker.host, broker.port, f"hq-{secrets.token_hex(16)}", broker.tls, server_name=broker.server_name,
             subscriptions=[ALL_UP], on_message=self._arrived, on_state=self._line_changed, backoff_base_s=0.1, backoff_cap_s=2.0,
+            others=broker.others,
         )  # fmt: skip
+        self._echo = Echo(self._mqtt)
 
     @property
     def connected(self) -> bool:
@@ -105,6 +136,8 @@ class Ingest:
         self.presence.remember(await self._store.read(read_heard))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._mqtt.run())
+            tasks.create_task(self._echo.run())
+            tasks.create_task(self._open_batches())
             tasks.create_task(self._take_batches())
             tasks.create_task(self._answer_small())
             tasks.create_task(self._announce_all())
@@ -123,13 +156,22 @@ class Ingest:
         self._send(row.box.down("manifest"), manifest, qos=1, retain=True)
 
     async def dismiss(self, row: BoxRow) -> None:
-        """Tell a revoked box, which may ask for nothing any more: its manifest, then the document that says so, unasked."""
+        """Tell a revoked box, which may ask for nothing any more: its manifest, then the document that says so, unasked.
+
+        Both are retained, for a box that is away. A topic keeps but one message, so the document goes as one piece.
+        """
         await self.announce(row)
         await asyncio.sleep(MANIFEST_FIRST_S)
-        offset = 0
-        while (chunk := await self._store.read(partial(newest_chunk, gateway=row.gateway, name="devices", offset=offset))) is not None:
-            self._send(row.box.down("chunk"), msgspec.json.encode(chunk), qos=1)
-            offset += len(chunk.data)
+        pieces: list[Chunk] = []
+        while True:
+            offset = sum(len(piece.data) for piece in pieces)
+            piece = await self._store.read(partial(newest_chunk, gateway=row.gateway, name="devices", offset=offset))
+            if piece is None:
+                break
+            pieces.append(piece)
+        if pieces:
+            whole = msgspec.structs.replace(pieces[0], data=b"".join(piece.data for piece in pieces))
+            self._send(row.box.down("chunk"), msgspec.json.encode(whole), qos=1, retain=True)
 
     # -- on paho's word, on the loop
 
@@ -139,6 +181,8 @@ class Ingest:
         self._feed.tell(Change())
 
     def _arrived(self, incoming: Incoming) -> None:
+        if self._echo.heard(incoming):
+            return
         if len(incoming.payload) > MAX_BATCH_B:
             self._reject(incoming, "too large")
             return
@@ -150,43 +194,84 @@ class Ingest:
 
     # -- batches
 
-    async def _take_batches(self) -> None:
+    async def _open_batches(self) -> None:
+        """Open one group while the one before is being committed."""
         while True:
             group = [await self._batches.get()]
             while len(group) < GROUP_MESSAGES and not self._batches.empty():
                 group.append(self._batches.get_nowait())
-            opened = await asyncio.to_thread(self._open_all, group)
-            for incoming, why in opened.refused:
-                self._reject(incoming, why)
-            if opened.batches:
-                await self._take_group(opened.batches)
+            opened, refused = await asyncio.to_thread(self._open_all, group)
+            for incoming, reason in refused:
+                self._reject(incoming, reason)
+            if opened:
+                await self._opened.put(opened)
 
-    async def _take_group(self, opened: list[tuple[Incoming, Known, Batch]]) -> None:
+    async def _take_batches(self) -> None:
+        while True:
+            group = await self._opened.get()
+            try:
+                await self._take_group(group)
+            except StoreAway:
+                # No box is told anything, so all of it comes again. The broker need not keep it meanwhile.
+                for opened in group:
+                    self._reject(opened.incoming, "the database is away")
+                await asyncio.sleep(AWAY_S)
+
+    async def _take_group(self, group: list[_Opened]) -> None:
         now_us = self._now_us()
-        batches = [batch for _, _, batch in opened]
-        taken = await self._store.write(lambda db: [take(db, batch, now_us, effect) for batch in batches])
-        for (incoming, known, batch), result in zip(opened, taken, strict=True):
-            self._answer_batch(known.row, batch, result)
-            incoming.ack()
+        batches = [opened.batch for opened in group]
+        taken = await self._store.write(lambda db: take(db, batches, now_us, self._feed.watched))
+        for opened, result in zip(group, taken, strict=True):
+            row, header = opened.known.row, opened.batch.header
+            if await self.openings.heed_batch(row, header, result.mark, result.verdict is Verdict.DIVERGED, now_us):
+                await self.announce(row)
+            self._answer_batch(row, header, result)
+            opened.incoming.ack()
         self._feed.tell(Change(tuple(row for result in taken for row in result.rows)))
 
-    def _answer_batch(self, row: BoxRow, batch: Batch, result: Taken) -> None:
+    def _answer_batch(self, row: BoxRow, header: Header, result: Taken) -> None:
+        for lost in result.lost:
+            self._ask(row, lost)
         if result.verdict is Verdict.DIVERGED:
             # Never acknowledged: the box must not forget rows that contradict what is stored here. A person has to look.
             self._count("other rows under known numbers", row.gateway)
             return
-        ack = Ack(batch.gateway, batch.epoch, batch.lane, result.seq, result.head, result.mark, self._now_us())
+        if result.first is not None:
+            # What has to come first is acknowledged as far as it has come, so that the box sends on from there.
+            self._send_ack(row, result.first.epoch, result.first.lane, result.first.mark, result.first.head, result.first.mark)
+            self._ask(row, result.first)
+        self._send_ack(row, header.epoch, header.lane, result.seq, result.head, result.mark)
+
+    def _send_ack(self, row: BoxRow, epoch: str, lane: int, seq: int, head: str, mark: int) -> None:
+        backed_up = self.backed_up(row.gateway, epoch, mark) if lane == Lane.MONEY else 0
+        opening = self.openings.number(row.gateway, epoch)
+        ack = Ack(row.gateway, epoch, lane, seq, head, mark, self._now_us(), backed_up, opening)
         self._send(row.box.down("ack"), seal(ACK_TAG, ack, self._root), qos=1)
 
-    def _open_all(self, group: list[Incoming]) -> "_Opened":
-        opened = _Opened([], [])
+    def _ask(self, row: BoxRow, place: Place) -> None:
+        """Ask for the rows after a mark again; a box that has not been told that they are here need not heed it."""
+        now_s = time.monotonic()
+        stream = (row.gateway, place.epoch, place.lane)
+        if now_s - self._asked_s.get(stream, -ASK_AGAIN_S) < ASK_AGAIN_S:
+            return
+        if len(self._asked_s) > MOST_ASKED:
+            self._asked_s.clear()
+        self._asked_s[stream] = now_s
+        ask = Ask(row.gateway, place.epoch, place.lane, place.mark, self._now_us())
+        self._send(row.box.down("ask"), seal(ASK_TAG, ask, self._root), qos=1)
+
+    def _open_all(self, group: list[Incoming]) -> tuple[list[_Opened], list[tuple[Incoming, str]]]:
+        opened: list[_Opened] = []
+        refused: list[tuple[Incoming, str]] = []
         for incoming in group:
             try:
                 known, leaf = self._whose(incoming.topic)
-                opened.batches.append((incoming, known, _open_batch(incoming.payload, known, leaf)))
+                batch = unseal_batch(incoming.payload, known.key)
+                check_batch(batch, known.row.gateway, leaf)
+                opened.append(_Opened(incoming, known, make_ready(batch, known.row.timezone)))
             except (MalformedFrame, RecursionError) as error:
-                opened.refused.append((incoming, _why(error)))
-        return opened
+                refused.append((incoming, why(error)))
+        return opened, refused
 
     def _whose(self, topic: str) -> tuple[Known, str]:
         box, leaf = parse_up(topic)
@@ -205,7 +290,7 @@ class Ingest:
                 if len(incoming.payload) > MAX_SMALL_B:
                     raise MalformedFrame("too large")
                 if leaf == "beat":
-                    self._answer_beat(incoming, known)
+                    await self._answer_beat(incoming, known)
                 elif leaf == "want":
                     await self._answer_want(incoming, known)
                 elif leaf == "renew":
@@ -213,34 +298,38 @@ class Ingest:
                 else:
                     raise MalformedFrame("an unknown topic")
             except (MalformedFrame, RecursionError) as error:
-                self._reject(incoming, _why(error))
+                self._reject(incoming, why(error))
+            except StoreAway:
+                self._reject(incoming, "the database is away")  # the box asks and beats again
             else:
                 incoming.ack()
 
-    def _answer_beat(self, incoming: Incoming, known: Known) -> None:
+    async def _answer_beat(self, incoming: Incoming, known: Known) -> None:
         beat = unseal(BEAT_TAG, incoming.payload, [known.key], Beat, MAX_BEAT_UNPACKED_B)
-        _refuse_unless(beat.gateway == known.row.gateway and bool(NAME.fullmatch(beat.epoch)), "a beat of another box")
-        _refuse_unless(_lanes_fit(beat.last) and 0 <= beat.waiting < MOST, "a beat with impossible numbers")
+        refuse_unless(beat.gateway == known.row.gateway, "a beat of another box")
+        check_beat(beat)
         now_us = self._now_us()
         news = self.presence.hear(beat, now_us)
-        answer = BeatAnswered(beat.gateway, beat.number, now_us)
+        answer = BeatAnswered(beat.gateway, beat.number, now_us, len(self._known) / CONNECTS_PER_S)
         self._send(known.row.box.down("beat"), seal(ANSWER_TAG, answer, self._root), qos=0)
         if news:
             self._feed.tell(Change())
+        if await self.openings.heed_beat(known.row, beat, now_us):
+            await self.announce(known.row)
 
     async def _answer_want(self, incoming: Incoming, known: Known) -> None:
         try:
             want = msgspec.json.decode(incoming.payload, type=Want)
         except (msgspec.DecodeError, ValueError) as error:
             raise MalformedFrame("not a wanted piece") from error
-        _refuse_unless(len(want.name) <= 40 and 0 <= want.version < MOST and 0 <= want.offset < MOST, "an impossible piece")
+        refuse_unless(len(want.name) <= 40 and 0 <= want.version < MOST and 0 <= want.offset < MOST, "an impossible piece")
         chunk = await self._store.read(partial(chunk_of, gateway=known.row.gateway, want=want))
         if chunk is not None:  # else an old version: the manifest on its way names the new one
             self._send(known.row.box.down("chunk"), msgspec.json.encode(chunk), qos=1)
 
     async def _answer_renew(self, incoming: Incoming, known: Known) -> None:
         ask = unseal(RENEW_TAG, incoming.payload, [known.key], Renew, MAX_SMALL_B)
-        _refuse_unless(ask.gateway == known.row.gateway, "a request of another box")
+        refuse_unless(ask.gateway == known.row.gateway, "a request of another box")
         self._send(known.row.box.down("renew"), await asyncio.to_thread(self._press.renew, ask.csr, ask.gateway), qos=1)
 
     # -- the rest
@@ -249,8 +338,12 @@ class Ingest:
         while True:
             await self._came_up.wait()
             self._came_up.clear()
-            for row in await self._store.read(registry.boxes):
-                await self.announce(row)
+            try:
+                for row in await self._store.read(registry.boxes):
+                    await self.announce(row)
+            except StoreAway:
+                self._came_up.set()
+                await asyncio.sleep(AWAY_S)
 
     async def _watch_presence(self) -> None:
         """Tell watchers when a shop falls silent; write beats down now and then."""
@@ -263,8 +356,18 @@ class Ingest:
                 self._feed.tell(Change())
             before = up
             if time.monotonic() - written_s >= WRITE_BEATS_S and (heard := self.presence.take_unwritten()):
-                await self._store.write(partial(write_heard, heard=heard))
                 written_s = time.monotonic()
+                await self._write_heard(heard)
+
+    async def _write_heard(self, heard: dict[str, Heard]) -> None:
+        try:
+            lost = await self._store.write(partial(write_heard, heard=heard))
+        except StoreAway:
+            return  # the next beats say it again
+        for gateway, places in lost.items():
+            for place in places:
+                if gateway in self._known:
+                    self._ask(self._known[gateway].row, place)
 
     def _send(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
         try:
@@ -287,41 +390,3 @@ class Ingest:
 
     def _now_us(self) -> int:
         return self._clock.now().wall_us
-
-
-class _Opened(Struct):
-    batches: list[tuple[Incoming, Known, Batch]]
-    refused: list[tuple[Incoming, str]]
-
-
-def _open_batch(payload: bytes, known: Known, leaf: str) -> Batch:
-    """A batch whose every number and name fits the store.
-
-    Raises:
-        MalformedFrame: It is not that box's, or does not fit.
-    """
-    batch = unseal_batch(payload, known.key)
-    _refuse_unless(batch.gateway == known.row.gateway, "a batch of another box")
-    _refuse_unless(batch.lane in LANES and leaf == str(batch.lane), "a batch of another lane")
-    names = (batch.epoch, batch.current, batch.parent if batch.parent is not None else batch.epoch)
-    _refuse_unless(all(NAME.fullmatch(name) for name in names), "an impossible epoch")
-    heads = {lane: seq for lane, (seq, _) in batch.parent_heads.items()}
-    hexes = [batch.head, *(head for _, head in batch.parent_heads.values())]
-    _refuse_unless(all(HEAD.fullmatch(head) for head in hexes), "an impossible chain head")
-    _refuse_unless(_lanes_fit(heads) and _lanes_fit(batch.last) and _lanes_fit(batch.cursor), "impossible numbers")
-    _refuse_unless(batch.last_seq < MOST and all(0 <= row.record_us < LAST_MOMENT_US for row in batch.rows), "impossible numbers")
-    return batch
-
-
-def _lanes_fit(numbers: dict[int, int]) -> bool:
-    return all(lane in LANES and 0 <= seq < MOST for lane, seq in numbers.items())
-
-
-def _why(error: Exception) -> str:
-    """The kind of complaint, without what varies: kinds are counted, and outsiders must not make new ones."""
-    return str(error.args[0]).partition(":")[0][:80] if isinstance(error, MalformedFrame) else "nested too deeply"
-
-
-def _refuse_unless(fits: bool, why: str) -> None:
-    if not fits:
-        raise MalformedFrame(why)

@@ -12,7 +12,7 @@ from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
-from cloud_bridge.hq.sqlite import Connection, Store
+from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Lines
 from gateway.clock import Clock
 from gateway.errors import MalformedFrame

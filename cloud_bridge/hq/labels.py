@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from cloud_bridge.hq.sqlite import Connection
+from cloud_bridge.hq.store import Connection
 from provisioning.authority import EnrolAsk
 from provisioning.label import SECRET_B
 

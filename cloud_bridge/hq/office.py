@@ -5,27 +5,23 @@ Each action is one transaction, then the shop is told. Nothing here knows HTTP.
 
 import asyncio
 import json
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from cloud_bridge.hq import labels, registry, reports
+from cloud_bridge.hq import labels, openings, registry, reports
 from cloud_bridge.hq.documents import Issued, Press, VoucherAsk
-from cloud_bridge.hq.effects import local_day
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
-from cloud_bridge.hq.presence import Heard
+from cloud_bridge.hq.ready import local_day
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
-from cloud_bridge.hq.sqlite import Connection, Store
+from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Line, Lines
 from gateway.clock import Clock
 from gateway.errors import BrokerError
 from gateway.rules.answers import Answer
 from gateway.rules.reasons import Text
-
-Hearing = Callable[[str], Heard | None]  # a box's last beat
 
 CAMERA_S: Final = 2.5  # how long a code is held before the camera
 CAMERA_TIMEOUT_S: Final = 2.0
@@ -169,7 +165,7 @@ class Office:
     async def shops(self) -> list[dict[str, Any]]:
         """Every shop at a glance."""
         now_us = self.now_us()
-        found = await self.store.read(partial(_shops, now_us=now_us, heard=self.ingest.presence.heard))
+        found = await self.store.read(partial(_shops, now_us=now_us, ingest=self.ingest))
         return [self._live(row, facts, now_us) for row, facts in found]
 
     async def shop_counts(self, store: str, day: str | None) -> dict[str, Any]:
@@ -178,7 +174,7 @@ class Office:
         Raises:
             RefusedAsk: There is no such shop.
         """
-        row, facts = await self.store.read(partial(_shop, store=store, day=day, now_us=self.now_us(), heard=self.ingest.presence.heard))
+        row, facts = await self.store.read(partial(_shop, store=store, day=day, now_us=self.now_us(), ingest=self.ingest))
         heard = self.ingest.presence.heard(row.gateway)
         return {
             "store": row.store, "day": facts["day"], **facts["counts"], "total": facts["totals"], "missing": facts["missing"],
@@ -226,17 +222,17 @@ class Office:
         }  # fmt: skip
 
 
-def _shops(db: Connection, now_us: int, heard: Hearing) -> list[tuple[BoxRow, dict[str, Any]]]:
-    return [(row, _facts(db, row, now_us, None, heard(row.gateway))) for row in registry.boxes(db)]
+def _shops(db: Connection, now_us: int, ingest: Ingest) -> list[tuple[BoxRow, dict[str, Any]]]:
+    return [(row, _facts(db, row, now_us, None, ingest)) for row in registry.boxes(db)]
 
 
-def _shop(db: Connection, store: str, day: str | None, now_us: int, heard: Hearing) -> tuple[BoxRow, dict[str, Any]]:
+def _shop(db: Connection, store: str, day: str | None, now_us: int, ingest: Ingest) -> tuple[BoxRow, dict[str, Any]]:
     row = registry.box_of_store(db, store)
-    return row, _facts(db, row, now_us, day, heard(row.gateway))
+    return row, _facts(db, row, now_us, day, ingest)
 
 
-def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None, heard: Heard | None) -> dict[str, Any]:
-    day = day or local_day(now_us, row.timezone)
+def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None, ingest: Ingest) -> dict[str, Any]:
+    day, heard = day or local_day(now_us, row.timezone), ingest.presence.heard(row.gateway)
     stands = reports.lanes(db, row.gateway, heard)
     missing = {lane: sum(stand.missing for stand in stands if stand.lane == lane) for lane in (0, 1, 2)}
     return {
@@ -249,6 +245,7 @@ def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None, heard: Hea
         "inside": reports.inside(db, row.gateway, now_us),
         "occupancy": reports.occupancy(db, row.gateway),
         "quarantined": reports.quarantined(db, row.gateway),
+        "start": openings.describe(db, row.gateway, ingest.openings.unproven(row.gateway), now_us),
         "label_complaints": [{"at_us": one.at_us, "reason": one.reason} for one in labels.complaints(db, row.gateway)],
     }
 

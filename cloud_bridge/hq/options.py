@@ -25,6 +25,20 @@ class ExternalBroker(Struct, frozen=True, kw_only=True):
     port: int
     server_name: str = ""
     tls: TlsFiles | None = None  # None: headquarters' own authority issues a client certificate
+    others: tuple[str, ...] = ()  # "host:port" of a cluster's other servers
+
+    @property
+    def other_addresses(self) -> tuple[tuple[str, int], ...]:
+        """Of a cluster's other servers.
+
+        Raises:
+            ConfigError: One is not "host:port".
+        """
+        found = [(host, port) for host, _, port in (text.rpartition(":") for text in self.others)]
+        for host, port in found:
+            if not host or not port.isascii() or not port.isdigit():
+                raise ConfigError(f"`{host}:{port}` is not the address of a broker", 'Write others = ["host:port"]')
+        return tuple((host, int(port)) for host, port in found)
 
 
 class HqOptions(Struct, frozen=True, kw_only=True):
@@ -38,6 +52,8 @@ class HqOptions(Struct, frozen=True, kw_only=True):
     relay_ports: dict[str, int] = field(default_factory=dict)  # shop to port
     camera_control: str | None = None  # socket of a virtual camera that can be shown codes
     external: ExternalBroker | None = None  # None: a broker in this process
+    database: str = ""  # "postgresql://…"; empty: hq.db, an SQLite file in the data folder
+    keep_backups: int = 7  # of `hq backup`; shops keep their money rows until the lowest of these has them
     names: tuple[str, ...] = ()  # other host names the pages may be asked for by, and the certificates of broker and door bear
     enrol_host: str = LOOPBACK  # where the HTTPS door for new boxes listens
     enrol_port: int = 0
@@ -58,6 +74,7 @@ class Addresses(Struct, frozen=True, kw_only=True):
     broker_host: str
     broker_port: int
     relays: dict[str, int]
+    others: tuple[str, ...] = ()  # "host:port" of a cluster's other brokers
     door: str = ""  # host:port of the HTTPS door for boxes
 
 

@@ -7,9 +7,10 @@ can still say when it last heard of a shop.
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
-from cloud_bridge.hq.sqlite import Connection, note_produced
+from cloud_bridge.hq.store import Connection
+from cloud_bridge.hq.streams import Place, Streams
 from gateway.signed import Beat
 
 SILENT_S: Final = 4.0  # a bridge beats every second; after this much silence its line counts as down
@@ -22,6 +23,9 @@ class Heard(Struct, frozen=True):
     waiting: int  # committed rows at the shop which headquarters had not acknowledged, as the box said
     epoch: str
     last: dict[int, int]  # lane to last seq of that epoch
+    cursor: dict[int, int] = field(default_factory=dict)  # lane to what it believes to be acknowledged
+    parent: str | None = None
+    parent_heads: dict[int, tuple[int, str]] = field(default_factory=dict)
 
 
 class Presence:
@@ -34,7 +38,7 @@ class Presence:
     def hear(self, beat: Beat, now_us: int) -> bool:
         """Take a beat; whether it is news that this box can be heard."""
         was_up = self.is_up(beat.gateway, now_us)
-        self._heard[beat.gateway] = Heard(now_us, beat.waiting, beat.epoch, beat.last)
+        self._heard[beat.gateway] = Heard(now_us, beat.waiting, beat.epoch, beat.last, beat.cursor, beat.parent, beat.parent_heads)
         self._unwritten.add(beat.gateway)
         return not was_up
 
@@ -62,12 +66,23 @@ class Presence:
         self._heard = heard | self._heard
 
 
-def write_heard(db: Connection, heard: dict[str, Heard]) -> None:
-    """Write down what was heard."""
+def write_heard(db: Connection, heard: dict[str, Heard]) -> dict[str, list[Place]]:
+    """Write down what was heard; gives what boxes believe to be here and is not."""
+    lost: dict[str, list[Place]] = {}
     for gateway, last in heard.items():
-        note_produced(db, gateway, last.epoch, last.last)
+        streams = Streams(db)
+        if last.parent is not None:
+            streams.descend(gateway, last.epoch, last.parent, last.parent_heads, last.heard_us)
+        streams.note(gateway, last.epoch, last.last)
+        lost[gateway] = streams.lost(gateway, last.epoch, last.cursor)
+        streams.write()
         lanes = msgspec.json.encode(last.last).decode("ascii")
-        db.execute("INSERT OR REPLACE INTO beats VALUES (?, ?, ?, ?, ?)", (gateway, last.heard_us, last.waiting, last.epoch, lanes))
+        db.execute(
+            "INSERT INTO beats VALUES (?, ?, ?, ?, ?) ON CONFLICT (gateway) DO UPDATE SET heard_us = excluded.heard_us,"
+            " waiting = excluded.waiting, epoch = excluded.epoch, last = excluded.last",
+            (gateway, last.heard_us, last.waiting, last.epoch, lanes),
+        )
+    return lost
 
 
 def read_heard(db: Connection) -> dict[str, Heard]:

@@ -12,7 +12,7 @@ import msgspec
 from argon2 import PasswordHasher
 from msgspec import Struct
 
-from cloud_bridge.hq.sqlite import Connection
+from cloud_bridge.hq.store import Connection
 from cloud_bridge.topics import LEVEL, Box
 from gateway.errors import StoreError
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.hq.presence import Heard
-from cloud_bridge.hq.sqlite import Connection, StoredRow
+from cloud_bridge.hq.store import RECENT, Connection, StoredRow
 from gateway.events import Lane, OccupancyEstimated, ParcelCollected, RedemptionRefused, VisitEnded, VoucherRedeemed
 
 # The four numbers on the dashboard: name, the rows it counts, their lane.
@@ -106,13 +106,13 @@ def counts(db: Connection, gateway: str, day: str) -> dict[str, int]:
 
 def totals(db: Connection, gateway: str) -> dict[str, int]:
     """The dashboard's numbers of a shop since its first day."""
-    found = dict(db.execute("SELECT type, sum(n) FROM counts WHERE gateway = ? GROUP BY type", (gateway,)))
+    found = dict(db.execute("SELECT type, CAST(sum(n) AS BIGINT) FROM counts WHERE gateway = ? GROUP BY type", (gateway,)))
     return {name: found.get(kind, 0) for name, (kind, _) in NUMBERS.items()}
 
 
 def lanes(db: Connection, gateway: str, heard: Heard | None = None) -> list[LaneStand]:
     """Every lane of every epoch of a box; what its last beat says counts before it is written down."""
-    found = db.execute("SELECT epoch, lane, max(produced, mark), mark FROM marks WHERE gateway = ? ORDER BY epoch, lane", (gateway,))
+    found = db.execute("SELECT epoch, lane, produced, mark FROM marks WHERE gateway = ? ORDER BY epoch, lane", (gateway,))
     stands = {(epoch, lane): LaneStand(epoch, lane, produced, mark) for epoch, lane, produced, mark in found}
     if heard is not None:
         for lane, last in heard.last.items():
@@ -129,8 +129,7 @@ def quarantined(db: Connection, gateway: str) -> int:
 def inside(db: Connection, gateway: str, now_us: int) -> list[dict[str, Any]]:
     """Tags and consenting members in the shop now, as far as is known."""
     found = db.execute(
-        "SELECT subject, subject_kind, zone, started_us FROM visits WHERE gateway = ? AND ended_us IS NULL AND started_us > ?"
-        " ORDER BY started_us DESC LIMIT 50",
+        "SELECT subject, subject_kind, zone, started_us FROM visits WHERE gateway = ? AND started_us > ? ORDER BY started_us DESC LIMIT 50",
         (gateway, now_us - STALE_VISIT_US),
     )
     return [
@@ -145,32 +144,10 @@ def occupancy(db: Connection, gateway: str) -> list[dict[str, Any]]:
     return [{"zone": zone, "estimate": estimate, "low": low, "high": high, "at_us": at_us} for zone, estimate, low, high, at_us in found]
 
 
-def books(db: Connection) -> list[dict[str, Any]]:
-    """What boxes say they produced against what is here, for each lane of each epoch."""
-    alive = dict(db.execute("SELECT gateway, epoch FROM beats"))
-    entries = []
-    for store, gateway in db.execute("SELECT store, gateway FROM boxes ORDER BY number").fetchall():
-        aside = {
-            (epoch, lane): n
-            for epoch, lane, n in db.execute("SELECT epoch, lane, count(*) FROM quarantine WHERE gateway = ? GROUP BY 1, 2", (gateway,))
-        }
-        for stand in lanes(db, gateway):
-            known = {
-                "store": store,
-                "gateway": gateway,
-                "epoch": stand.epoch,
-                "lane": stand.lane,
-                "alive": alive.get(gateway) == stand.epoch,
-            }
-            sums = {"produced": stand.produced, "received": stand.mark, "declared": 0, "unexplained": stand.missing}
-            entries.append(known | sums | {"quarantined": aside.get((stand.epoch, stand.lane), 0)})
-    return entries
-
-
 def vouchers(db: Connection, store: str | None = None) -> list[VoucherRow]:
     """The newest vouchers."""
     where, values = (" WHERE b.store = ?", (store,)) if store else ("", ())
-    return [_as_voucher(row) for row in db.execute(f"{_VOUCHER}{where} ORDER BY issued_us DESC, v.rowid DESC LIMIT {MOST_LISTED}", values)]
+    return [_as_voucher(row) for row in db.execute(f"{_VOUCHER}{where} ORDER BY issued_us DESC, v.voucher_id LIMIT {MOST_LISTED}", values)]
 
 
 def voucher(db: Connection, voucher_id: str) -> VoucherRow | None:
@@ -182,7 +159,7 @@ def voucher(db: Connection, voucher_id: str) -> VoucherRow | None:
 def orders(db: Connection, store: str | None = None) -> list[OrderRow]:
     """The newest orders."""
     where, values = (" WHERE b.store = ?", (store,)) if store else ("", ())
-    return [_as_order(row) for row in db.execute(f"{_ORDER}{where} ORDER BY placed_us DESC, o.rowid DESC LIMIT {MOST_LISTED}", values)]
+    return [_as_order(row) for row in db.execute(f"{_ORDER}{where} ORDER BY placed_us DESC, o.order_id LIMIT {MOST_LISTED}", values)]
 
 
 def order(db: Connection, order_id: str) -> OrderRow | None:
@@ -220,9 +197,9 @@ def order_story(db: Connection, shown: OrderRow) -> list[dict[str, Any]]:
 def recent(db: Connection, after_id: int = 0, limit: int = 40) -> list[StoredRow]:
     """The rows that arrived last, newest first."""
     found = db.execute(
-        "SELECT id, gateway, epoch, lane, seq, record_us, received_us, type, event FROM rows WHERE id > ? AND type != ?"
-        " ORDER BY id DESC LIMIT ?",
-        (after_id, OCCUPANCY, limit),
+        "SELECT id, gateway, epoch, lane, seq, record_us, received_us, type, event FROM rows"
+        " WHERE id > ? AND id > (SELECT last FROM arrived) - ? AND type != ? ORDER BY id DESC LIMIT ?",
+        (after_id, RECENT, OCCUPANCY, limit),
     )
     return [StoredRow(*row) for row in found]
 

@@ -1,4 +1,5 @@
--- Headquarters' tables. Times are microseconds since 1970 UTC, days are local to the shop.
+-- Headquarters' tables, but for `arrivals`, which each engine makes its own way. Times are microseconds since 1970 UTC, days are
+-- local to the shop. `postgres.py` reads this too: it knows INTEGER, REAL, BLOB and WITHOUT ROWID.
 
 CREATE TABLE IF NOT EXISTS boxes (
     gateway TEXT PRIMARY KEY,
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS label_complaints (
 );
 CREATE INDEX IF NOT EXISTS label_complaints_box ON label_complaints (gateway, id);
 
-CREATE TABLE IF NOT EXISTS epochs (
+CREATE TABLE IF NOT EXISTS epochs (      -- starts of boxes, as their batches and beats tell
     gateway TEXT NOT NULL,
     epoch TEXT NOT NULL,
     parent TEXT,
@@ -42,28 +43,41 @@ CREATE TABLE IF NOT EXISTS epochs (
     PRIMARY KEY (gateway, epoch)
 ) WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS marks (
+CREATE TABLE IF NOT EXISTS marks (       -- one lane of one epoch: a stream
+    stream INTEGER PRIMARY KEY,
     gateway TEXT NOT NULL,
     epoch TEXT NOT NULL,
     lane INTEGER NOT NULL,
-    mark INTEGER NOT NULL,               -- every row up to here is in `rows` or `quarantine`
-    head TEXT NOT NULL,                  -- chain head of the row `mark`
-    produced INTEGER NOT NULL,           -- highest seq the box ever said it has
-    PRIMARY KEY (gateway, epoch, lane)
-) WITHOUT ROWID;
-
-CREATE TABLE IF NOT EXISTS rows (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival
-    gateway TEXT NOT NULL,
-    epoch TEXT NOT NULL,
-    lane INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    record_us INTEGER NOT NULL,
-    received_us INTEGER NOT NULL,
-    type TEXT NOT NULL,
-    event TEXT NOT NULL,
-    UNIQUE (gateway, epoch, lane, seq)
+    mark INTEGER NOT NULL DEFAULT 0,     -- every row up to here was received or declared
+    head TEXT NOT NULL DEFAULT '',       -- chain head of the row `mark`
+    produced INTEGER NOT NULL DEFAULT 0, -- highest seq the box ever said it has
+    received INTEGER NOT NULL DEFAULT 0, -- rows in `arrivals` and `quarantine`
+    declared INTEGER NOT NULL DEFAULT 0, -- rows in `declared`
+    UNIQUE (gateway, epoch, lane)
 );
+
+CREATE TABLE IF NOT EXISTS arrived (     -- how many rows have arrived in all: the highest id in `arrivals`
+    one INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL
+);
+INSERT INTO arrived VALUES (1, 0) ON CONFLICT (one) DO NOTHING;
+
+CREATE VIEW IF NOT EXISTS rows AS
+    SELECT a.id AS id, m.gateway AS gateway, m.epoch AS epoch, m.lane AS lane, a.seq AS seq, a.record_us AS record_us,
+           a.received_us AS received_us, a.type AS type, a.event AS event
+    FROM arrivals a JOIN marks m ON m.stream = a.stream;
+
+CREATE TABLE IF NOT EXISTS declared (    -- rows that never came, and never will: boxes said why, and what they summed up to
+    gateway TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    rollup TEXT NOT NULL,                -- JSON, as in the tombstone
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch, lane, first)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS quarantine (
     gateway TEXT NOT NULL,
@@ -83,6 +97,16 @@ CREATE TABLE IF NOT EXISTS counts (
     type TEXT NOT NULL,
     n INTEGER NOT NULL,
     PRIMARY KEY (gateway, day, type)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS zones (       -- what happened in each zone on each day
+    gateway TEXT NOT NULL,
+    day TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    type TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    dwell_s REAL NOT NULL,               -- of all visits that ended there
+    PRIMARY KEY (gateway, day, zone, type)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS beats (
@@ -106,18 +130,15 @@ CREATE TABLE IF NOT EXISTS uses (        -- redemptions, refusals and online att
 );
 CREATE INDEX IF NOT EXISTS uses_voucher ON uses (voucher_id);
 
-CREATE TABLE IF NOT EXISTS visits (
+CREATE TABLE IF NOT EXISTS visits (      -- visits that have not ended
     gateway TEXT NOT NULL,
     visit_id TEXT NOT NULL,
     subject TEXT NOT NULL,
     subject_kind TEXT NOT NULL,
     zone TEXT NOT NULL,
-    started_us INTEGER,
-    ended_us INTEGER,
-    dwell_s REAL,
+    started_us INTEGER NOT NULL,
     PRIMARY KEY (gateway, visit_id)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS visits_open ON visits (gateway) WHERE ended_us IS NULL;
 
 CREATE TABLE IF NOT EXISTS occupancy (
     gateway TEXT NOT NULL,
@@ -210,3 +231,51 @@ CREATE TABLE IF NOT EXISTS retired (     -- revoked boxes; a new enrolment takes
     gateway TEXT PRIMARY KEY,
     retired_us INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS openings (    -- what headquarters told starts that could not be believed from their disks alone
+    gateway TEXT NOT NULL,
+    number INTEGER NOT NULL,             -- version of its document
+    epoch TEXT NOT NULL,                 -- the one start it opens
+    pressed_us INTEGER NOT NULL,
+    counted TEXT NOT NULL,               -- JSON: epoch to the last row of lane 0 that is counted in it
+    applied_us INTEGER NOT NULL DEFAULT 0,  -- the box has admitted itself on it
+    PRIMARY KEY (gateway, number)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS alarms (      -- what shows that a box runs from an old image of its disk, or that two do
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    kind TEXT NOT NULL,                  -- of `openings.KINDS`
+    epoch TEXT NOT NULL,
+    other TEXT NOT NULL,                 -- the epoch it does not go together with
+    lane INTEGER NOT NULL,
+    claimed INTEGER NOT NULL,
+    mark INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
+    settled_us INTEGER NOT NULL DEFAULT 0,  -- an opening pressed after it was applied
+    UNIQUE (gateway, kind, epoch, other, lane)
+);
+
+CREATE TABLE IF NOT EXISTS fixes (       -- boots whose clock was not believed at first: what the time truly was
+    gateway TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    mono_ns INTEGER NOT NULL,            -- at this moment of the boot
+    wall_us INTEGER NOT NULL,            -- it was this time
+    PRIMARY KEY (gateway, boot_id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS undated (     -- rows of boots that have no fix yet, and how they were counted
+    stream INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    gateway TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    mono_ns INTEGER NOT NULL,
+    wall_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    day TEXT NOT NULL,
+    zone TEXT NOT NULL,
+    dwell_s REAL NOT NULL,
+    PRIMARY KEY (stream, seq)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS undated_boot ON undated (gateway, boot_id);

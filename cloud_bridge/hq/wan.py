@@ -7,7 +7,7 @@ demonstrations and tests; a real shop has a real line.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -25,11 +25,11 @@ class Line(StrEnum):
 class Relay:
     """One shop's line."""
 
-    def __init__(self, listen_host: str, listen_port: int, broker_host: str, broker_port: int) -> None:
+    def __init__(self, listen_host: str, listen_port: int, *brokers: tuple[str, int]) -> None:
         self.port = listen_port
         self.line = Line.UP
         self._listen_host = listen_host
-        self._broker = (broker_host, broker_port)
+        self._brokers = brokers
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._open: set[asyncio.StreamWriter] = set()
@@ -73,7 +73,7 @@ class Relay:
         far: asyncio.StreamWriter | None = None
         try:
             await self._flowing.wait()
-            far_reader, far = await asyncio.open_connection(*self._broker)
+            far_reader, far = await self._reach_broker()
             self._open.add(far)
             if not self._is_down():  # it may have changed while connecting
                 await self._both_ways(reader, writer, far_reader, far)
@@ -84,6 +84,17 @@ class Relay:
                 if end is not None:
                     self._open.discard(end)
                     end.transport.abort()
+
+    async def _reach_broker(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The first broker that answers.
+
+        Raises:
+            OSError: None does.
+        """
+        for address in self._brokers[:-1]:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection(*address)
+        return await asyncio.open_connection(*self._brokers[-1])
 
     async def _both_ways(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, far_reader: asyncio.StreamReader, far: asyncio.StreamWriter
@@ -107,20 +118,20 @@ class Lines:
 
     Args:
         host: Where to listen.
-        broker: The broker's address and port.
+        brokers: The broker's address and port; of a cluster, of each of its servers.
         port_of: The port for a shop's relay; the same after a restart.
     """
 
-    def __init__(self, host: str, broker: tuple[str, int], port_of: Callable[[str], int]) -> None:
+    def __init__(self, host: str, brokers: Sequence[tuple[str, int]], port_of: Callable[[str], int]) -> None:
         self._host = host
-        self._broker = broker
+        self._brokers = brokers
         self._port_of = port_of
         self._relays: dict[str, Relay] = {}
 
     async def open(self, store: str) -> None:
         """Start a shop's relay, if it has none."""
         if store not in self._relays:
-            relay = self._relays[store] = Relay(self._host, self._port_of(store), *self._broker)
+            relay = self._relays[store] = Relay(self._host, self._port_of(store), *self._brokers)
             await relay.start()
 
     def of(self, store: str) -> Relay | None:

@@ -18,14 +18,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
 from cloud_bridge.hq import api, metrics, reports
-from cloud_bridge.hq.effects import zone
+from cloud_bridge.hq.books import books as read_books
+from cloud_bridge.hq.books import sums
+from cloud_bridge.hq.export import event_routes
 from cloud_bridge.hq.fleet import Fleet, fleet_routes
 from cloud_bridge.hq.guard import COOKIE, LOCKED, Guard, session_of
 from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import HqOptions
+from cloud_bridge.hq.ready import zone
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, boxes
-from cloud_bridge.hq.sqlite import StoredRow
+from cloud_bridge.hq.store import StoreAway, StoredRow
 from cloud_bridge.hq.words import LANGUAGES, QUIET_TYPES, locale, names_of, say, say_duration
 from gateway.errors import BrokerError
 from gateway.rules.reasons import REASONS
@@ -41,17 +44,21 @@ _templates: Final = Environment(
 )
 
 
-def application(office: Office, fleet: Fleet, token: str, options: HqOptions) -> ASGIApp:
-    """Pages and API behind their guard."""
+def application(office: Office, fleet: Fleet, token: str, options: HqOptions, more: Sequence[APIRouter] = ()) -> ASGIApp:
+    """Pages and API behind their guard; `more` are further routes of the API."""
     app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None)
     app.include_router(api.routes(office))
+    app.include_router(event_routes(office))
     app.include_router(fleet_routes(fleet))
+    for router in more:
+        app.include_router(router)
     app.include_router(_device_pages(office, fleet), include_in_schema=False)
     app.include_router(metrics.router(office))
     app.include_router(_page_routes(office, token), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=PAGES / "static"))
     app.add_exception_handler(RefusedAsk, _answer_refused)
     app.add_exception_handler(BrokerError, _answer_broken)
+    app.add_exception_handler(StoreAway, _answer_broken)
     return Guard(app, token, {"127.0.0.1", "localhost", "[::1]", options.http_host, *options.names})
 
 
@@ -199,9 +206,8 @@ async def _changes(office: Office) -> AsyncIterator[None]:
 
 async def _shops_html(office: Office, language: str) -> str:
     shops = await office.shops()
-    books = await office.store.read(reports.books)
-    sums = {key: sum(entry[key] for entry in books) for key in ("produced", "received", "declared", "unexplained", "quarantined")}
-    return _render("_shops.html", language, shops=shops, books=sums, now_us=office.now_us())
+    books = sums(await office.store.read(read_books))
+    return _render("_shops.html", language, shops=shops, books=books, now_us=office.now_us())
 
 
 async def _recent_html(office: Office, language: str) -> str:

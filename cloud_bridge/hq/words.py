@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from cloud_bridge.hq.sqlite import Connection, StoredRow
+from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.rules.reasons import REASONS
 
 LANGUAGES: Final = ("zh-Hant", "en")
@@ -124,6 +124,10 @@ MARKS: Final[dict[str, tuple[str, str]]] = {
     "DeviceChanged": ("⌁", "calm"),
     "LineChanged": ("⇅", "calm"),
     "EpochOpened": ("◉", "calm"),
+    "EpochAdmitted": ("◉", "calm"),
+    "EpochDoubted": ("◉", "bad"),
+    "RowsDamaged": ("!", "bad"),
+    "ClockFixed": ("◷", "calm"),
     "CatalogApplied": ("⤓", "calm"),
     "DevicePaired": ("▤", "calm"),
     "DeviceRevoked": ("▤", "warn"),

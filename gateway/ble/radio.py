@@ -5,12 +5,14 @@ monitor is held, the kernel switches that filter off; an RSSI discovery filter s
 below 8 dB is none. Both together give every advertisement. A bluetoothd without `--experimental` has no monitors: the scan
 then runs without one and says `degraded`.
 
-Three things go wrong silently and are looked for: bluetoothd ends and returns (bleak notices nothing: its answers come from
-another bus name), the scan is ended by somebody else, and the radio just stops hearing. What "just stops" means is learned
-from the gaps this radio lives with.
+Four things go wrong silently and are looked for: bluetoothd ends and returns (bleak notices nothing: its answers come from
+another bus name), the scan is ended by somebody else, the radio just stops hearing, and bluetoothd holds on to a scan that the
+kernel has ended, so that no other begins. What "just stops" means is learned from the gaps this radio lives with; for the last
+one the adapter is switched off and on.
 """
 
 import asyncio
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,14 +24,16 @@ from bleak.args.bluez import BlueZDiscoveryFilters, OrPattern, OrPatternLike
 from bleak.assigned_numbers import AdvertisementDataType
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-from bleak.exc import BleakError
-from dbus_fast import BusType, Message, MessageFlag, MessageType
+from bleak.exc import BleakDBusError, BleakError
+from dbus_fast import BusType, Message, MessageFlag, MessageType, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 
 from gateway.ble.advert import Heard, parse_fields, usable
 from gateway.clock import Clock
 from gateway.errors import DeviceError
+
+log = logging.getLogger(__name__)
 
 FILTERS: Final[BlueZDiscoveryFilters] = {"RSSI": -120, "DuplicateData": True}
 # Any monitor switches the duplicate filter off; these match beacons only, so a busy street does not wake BlueZ twice.
@@ -54,6 +58,8 @@ MAX_DEVICES: Final = 4096
 MONITORED: Final = ("up", "scanning, every advertisement")
 UNMONITORED: Final = ("degraded", "scanning without a monitor, gaps of 10 s are possible: bluetoothd lacks --experimental")
 STALLED: Final = ("degraded", "nothing is heard although it scans; the scan was started anew")
+# Said to the end of a scan, twice: bluetoothd before 5.88 then takes the next one for running and asks the kernel for none.
+STUCK: Final = "org.bluez.Error.InProgress"
 # Changes of these make bleak call back although nothing was received.
 STATE_PROPERTIES: Final = ("Connected", "Paired", "Bonded", "Trusted", "Blocked", "ServicesResolved", "Alias", "WakeAllowed")
 
@@ -141,6 +147,7 @@ class Adapter:
         self._say = say
         self._silence = Silence(self._now_s())
         self._stalled = False
+        self._stuck = False
         self._working = UNMONITORED  # what to say while the scan does its work
         self._received = 0
         self._device_states: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
@@ -150,6 +157,8 @@ class Adapter:
         failures = 0
         while True:
             try:
+                if self._stuck:
+                    await self._switch_off_and_on()
                 async with self._scanning() as monitored:
                     failures = 0
                     self._working = MONITORED if monitored else UNMONITORED
@@ -174,11 +183,43 @@ class Adapter:
                 monitor = BleakScanner(scanning_mode="passive", bluez={"adapter": self._name, "or_patterns": PATTERNS})
                 monitored = await _start_monitor(monitor)
                 if monitored:
-                    stack.push_async_callback(_stop, monitor)
+                    stack.push_async_callback(self._stop, monitor)
                 scanner = BleakScanner(self._detected, bluez={"adapter": self._name, "filters": FILTERS})
                 await scanner.start()
-                stack.push_async_callback(_stop, scanner)
+                stack.push_async_callback(self._stop, scanner)
             yield monitored
+
+    async def _stop(self, scanner: BleakScanner) -> None:
+        with suppress(*LOST):  # it may have ended with bluetoothd
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await scanner.stop()
+            except BleakDBusError as error:
+                self._stuck = self._stuck or error.dbus_error == STUCK
+
+    async def _switch_off_and_on(self) -> None:
+        """Free an adapter whose scan bluetoothd can neither end nor begin.
+
+        Raises:
+            DeviceError: It does not come on again; to be tried again.
+        """
+        bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        try:
+            if not await self._power(bus, False):
+                log.warning("%s: bluetoothd holds on to a scan that has ended, and does not let the adapter be switched off", self._name)
+            elif await self._power(bus, True):
+                log.warning("%s: bluetoothd held on to a scan that had ended; the adapter was switched off and on", self._name)
+            else:
+                raise DeviceError("the adapter does not come on again")
+            self._stuck = False
+            self._looked(self._name)
+        finally:
+            bus.disconnect()
+
+    async def _power(self, bus: MessageBus, on: bool) -> bool:
+        """Whether bluetoothd did it; it may not let us."""
+        reply = await self._call(bus, "Set", "ssv", ["org.bluez.Adapter1", "Powered", Variant("b", on)], START_S)
+        return reply.message_type is not MessageType.ERROR
 
     async def _watch(self) -> None:
         """Return when the scan has stalled.
@@ -204,20 +245,18 @@ class Adapter:
             bus.disconnect()
 
     async def _ask_discovering(self, bus: MessageBus) -> tuple[bool, str | None]:
-        question = Message(
-            destination="org.bluez",
-            path=f"/org/bluez/{self._name}",
-            interface="org.freedesktop.DBus.Properties",
-            member="Get",
-            signature="ss",
-            body=["org.bluez.Adapter1", "Discovering"],
-            flags=MessageFlag.NO_AUTOSTART,
-        )
-        async with asyncio.timeout(STOP_S):
-            reply = await bus.call(question)
+        reply = await self._call(bus, "Get", "ss", ["org.bluez.Adapter1", "Discovering"], STOP_S)
         if reply.message_type is MessageType.ERROR:
             raise DeviceError("bluetoothd or the adapter is gone")
         return bool(reply.body[0].value), reply.sender
+
+    async def _call(self, bus: MessageBus, member: str, signature: str, body: list[Any], within_s: float) -> Message:
+        call = Message(
+            destination="org.bluez", path=f"/org/bluez/{self._name}", interface="org.freedesktop.DBus.Properties",
+            member=member, signature=signature, body=body, flags=MessageFlag.NO_AUTOSTART,
+        )  # fmt: skip
+        async with asyncio.timeout(within_s):
+            return await bus.call(call)
 
     def _detected(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
         if not usable(advertisement.rssi) or self._is_change_of_state(device.address, advertisement.platform_data[1]):
@@ -250,12 +289,6 @@ async def _start_monitor(monitor: BleakScanner) -> bool:
     except BleakError:  # a missing bluetoothd is told by the active scan, which comes next
         return False
     return True
-
-
-async def _stop(scanner: BleakScanner) -> None:
-    with suppress(*LOST):  # it may have ended with bluetoothd
-        async with asyncio.timeout(STOP_S):
-            await scanner.stop()
 
 
 def _reason(error: BaseException) -> str:

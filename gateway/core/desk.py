@@ -6,57 +6,55 @@ decision (a screen, a pulse) hangs on the commit. If a commit fails, nothing of 
 """
 
 import asyncio
-import logging
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable
 
 import argon2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
-from gateway.core.devices import Devices
+from gateway.core.admission import Admissions
+from gateway.core.devices import Device, Devices
+from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
 from gateway.core.judge import Judge, Verdict
+from gateway.core.knowledge import Knowledge
 from gateway.core.lockers import Lockers
 from gateway.core.meters import Meters, lanes, meters
-from gateway.core.requests import ConflictingKey, Request, digest, fingerprint
+from gateway.core.requests import Requests, digest, fingerprint
 from gateway.core.road import Road
 from gateway.core.stations import Stations
-from gateway.core.views import OrderView, Screen, StoreView, UnitView
+from gateway.core.timekeeping import ClockWatch
+from gateway.core.views import OrderView, Screen, StoreView
 from gateway.core.watch import Changes, Watch
+from gateway.core.witnesses import Heard, Witnesses, unacknowledged
 from gateway.errors import LedgerError
 from gateway.events import (
-    AckArrived,
-    BankSnapshotTaken,
     CodePresented,
-    CommandAnswered,
+    CompartmentOpenIntended,
     DeviceChanged,
     DevicePaired,
     DeviceRevoked,
-    DocumentArrived,
-    DoorEdgeSensed,
+    DoorClosed,
+    DoorOpened,
+    EpochAdmitted,
+    EpochDoubted,
+    IntentSettled,
     LineChanged,
     OccupancyEstimated,
     ParcelCollected,
-    RedemptionRefused,
-    Row,
+    ParcelStaged,
+    RowsDamaged,
     Stated,
-    TimeTrust,
     VisitEnded,
     VisitStarted,
     VoucherRedeemed,
 )
-from gateway.ledger import Ledger, StoredAnswer, StoredDocument
+from gateway.ledger import Ledger, LedgerReader
+from gateway.ledger.connect import were_set_aside
 from gateway.link import LinkServer
 from gateway.rules import answers, pickup
 from gateway.signed import Staff
-
-log = logging.getLogger(__name__)
-
-SEEN_EVENTS: Final = 50_000  # more than all drivers together keep unanswered
-COUNTED: Final = {VisitEnded: "visits", VoucherRedeemed: "redemptions", RedemptionRefused: "refusals", ParcelCollected: "collections"}
 
 
 class Desk:
@@ -64,31 +62,38 @@ class Desk:
 
     Args:
         hq: HQ's public keys from this box's enrolment.
+        secret: Known to this box alone, the same after a restart: key of the marks that witnesses keep.
     """
 
-    def __init__(self, config: GatewayConfig, clock: Clock, hq: list[Ed25519PublicKey], software: str) -> None:
+    def __init__(self, config: GatewayConfig, clock: Clock, hq: list[Ed25519PublicKey], software: str, *, secret: bytes) -> None:
         self.config = config
         self.clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._drivers: Drivers
+        self._admissions: Admissions
         self._changes = Changes()
+        tell = self._changes.tell
         self._ledger = Ledger(config.ledger_path, clock, software, self._committed, self._broke)
-        self._link = LinkServer(config.link_path, clock, self.decide, self._joined)
+        self._knowledge = Knowledge(self._ledger, clock)
+        commit = self._knowledge.commit
+        self._link = LinkServer(config.link_path, clock, self.decide, lambda *told: self._drivers.joined(*told))
         self._road = Road(
-            config.store.gateway, clock, hq, self._ledger, self._commit_document, lambda notice: self._link.tell("bridge", notice)
-        )
-        self.devices = Devices(clock, self._road.catalog, self._commit, self._changes.tell)
-        self._lockers = Lockers(config.lockers, clock, self._commit, self._link.order)
-        self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall)
+            config.store.gateway, clock, hq, self._ledger, lambda rows, document: commit(rows, document=document),
+            lambda notice: self._link.tell("bridge", notice),
+        )  # fmt: skip
+        self.devices = Devices(clock, self._road.catalog, commit, tell)
+        self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
+        self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted)
         self._floor = Floor(config.ble)
-        self._stations = Stations([station.name for station in config.stations], self._changes.tell)
-        self._requests: dict[str, Request] = {}
-        self._seen: OrderedDict[str, None] = OrderedDict()
-        self._committing: dict[str, asyncio.Future[bytes]] = {}  # by event id: stated again meanwhile, it waits for the same commit
-        self._counts = dict.fromkeys(COUNTED.values(), 0)
-        self._refused: Counter[str] = Counter()
-        self._units: dict[str, UnitView] = {unit: UnitView(unit=unit, connected=False) for unit in _units(config)}
-        self._remember()
+        self._stations = Stations([station.name for station in config.stations], tell)
+        self._requests: Requests[Verdict] = Requests(
+            lambda verdict: verdict.answer, lambda verdict, source_id, answer: commit(verdict.rows, source_id, answer), self._act
+        )
+        self._drivers = Drivers(
+            config, self._knowledge, self._road, self._lockers, self._floor, present=self._present_at, collected=self._collected, tell=tell
+        )
+        self._clock_watch = ClockWatch(clock, commit)
+        self._remember(secret)
 
     async def run(self) -> None:
         """Serve the drivers.
@@ -105,6 +110,10 @@ class Desk:
         finally:
             serving.cancel()
             self._ledger.close()
+
+    async def prove(self) -> None:
+        """Return once the ledger has answered. Nothing is written, so a full disk answers too."""
+        await self._ledger.prove()
 
     # ------------------------------------------------------------ for pages
 
@@ -151,15 +160,31 @@ class Desk:
         return StoreView(
             store=store.store, name_zh=store.name_zh, name_en=store.name_en, epoch=self._ledger.epoch.name, now_us=now.wall_us,
             time_trust=int(now.trust), line=self._road.line(), zones=self._floor.zones(now.wall_us),
-            compartments=self._lockers.views(self._judge.order_number), units=list(self._units.values()),
-            screens=self._stations.all(), lanes=lanes(self._ledger), documents=dict(self._road.catalog.versions), counts=dict(self._counts),
+            compartments=self._lockers.views(self._judge.order_number), units=self._drivers.views(), screens=self._stations.all(),
+            lanes=lanes(self._ledger), documents=dict(self._road.catalog.versions), counts=dict(self._knowledge.counts),
+            admission=self._admissions.view(),
         )  # fmt: skip
 
     def meters(self) -> Meters:
         """What can be measured beside it."""
-        return meters(self._ledger, self._refused)
+        return meters(self._ledger, self._knowledge.refused)
+
+    def mark(self, device: Device) -> str:
+        """What a paired device should keep, to vouch for this box when it comes back; empty for one that shares its disk."""
+        return self._witnesses.mark(device.device_id) if self.devices.is_witness(device.device_id) else ""
+
+    def hear_witness(self, device: Device, mark: str) -> tuple[Heard, str]:
+        """Judge the mark a paired device kept; with the verdict, the mark it should keep from now on, if that descends from it."""
+        if not self.devices.is_witness(device.device_id):
+            return Heard.nothing(), ""
+        heard = self._admissions.hear(device, mark)
+        return heard, self._witnesses.mark(device.device_id, heard.mark)
 
     # ------------------------------------------------------------ decisions
+
+    def decide(self, unit: str, event_id: str, event: Stated) -> Awaitable[bytes]:
+        """Take a driver's event, as over the link; the awaitable is done after COMMIT and gives the answer."""
+        return self._drivers.decide(unit, event_id, event)
 
     def present(self, code: CodePresented, *, station: str, staff: str | None = None) -> Awaitable[bytes]:
         """Decide on a presented code. The same presentation gets the same bytes, whatever has happened since.
@@ -168,7 +193,7 @@ class Desk:
             ConflictingKey: That presentation was another request.
         """
         asked = fingerprint(code, station, staff)
-        return self._once(code.presentation_id, asked, code.presentation_id, lambda: self._judge_code(code, station, staff))
+        return self._requests.once(code.presentation_id, asked, code.presentation_id, lambda: self._judge_code(code, station, staff))
 
     def stage(
         self, order_id: str, *, key: str, staff: str, station: str, bank: str | None = None, compartment: int | None = None
@@ -180,27 +205,7 @@ class Desk:
         """
         place = (bank or self.config.lockers[0].name, compartment) if compartment is not None and self.config.lockers else None
         asked = digest("stage", order_id, staff, station, bank or "", str(place))
-        return self._once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
-
-    def _once(self, key: str, asked: bytes, source_id: str, judge: Callable[[], Verdict]) -> Awaitable[bytes]:
-        known = self._requests.get(key)
-        if known is not None:
-            if known.fingerprint != asked:
-                raise ConflictingKey("this key belongs to another request", "Take a new presentation_id for each code that is shown")
-            return asyncio.shield(known.answer)
-        verdict = judge()
-        stored = StoredAnswer(key, asked, answers.encode(verdict.answer))
-        answered: asyncio.Future[bytes] = self._loop.create_future()
-        self._requests[key] = Request(asked, answered)
-
-        def act(_: "asyncio.Future[None]") -> None:
-            self._stations.show(verdict.station, verdict.answer)
-            if verdict.intent is not None:
-                self._lockers.pulse(verdict.intent)
-            answered.set_result(stored.answer)
-
-        self._commit(verdict.rows, source_id, stored).add_done_callback(act)
-        return asyncio.shield(answered)
+        return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
 
     def _judge_code(self, code: CodePresented, station: str, staff: str | None) -> Verdict:
         verdict = self._judge.code(code, station, staff, self.clock)
@@ -223,174 +228,71 @@ class Desk:
         verdict.intent = intent
         return verdict
 
-    # ------------------------------------------------------------ the link
+    def _act(self, verdict: Verdict) -> None:
+        """After the commit: the screen, and the pulse."""
+        self._stations.show(verdict.station, verdict.answer)
+        if verdict.intent is not None:
+            self._lockers.pulse(verdict.intent)
 
-    def decide(self, unit: str, event_id: str, event: Stated) -> Awaitable[bytes]:
-        """Take a driver's event; the awaitable is done after COMMIT and gives the answer."""
-        match event:
-            case CodePresented():
-                return self._code_from_driver(unit, event)
-            case AckArrived():
-                self._road.take_ack(event)
-            case DocumentArrived():
-                return self._take_document(event)
-            case _ if event_id in self._committing:
-                return asyncio.shield(self._committing[event_id])
-            case _ if event_id in self._seen:
-                pass  # on the disk already
-            case VisitStarted() | VisitEnded() | OccupancyEstimated() | DeviceChanged() | LineChanged():
-                self._see(event_id)
-                return self._then(event_id, self._commit([event], event_id))
-            case DoorEdgeSensed():
-                return self._doors(event_id, self._lockers.edge(event))
-            case BankSnapshotTaken():
-                return self._doors(event_id, self._lockers.snapshot(event))
-            case CommandAnswered():
-                return self._doors(event_id, self._lockers.command_answered(event))
-        return self._nothing_to_commit()
-
-    def _code_from_driver(self, unit: str, event: CodePresented) -> Awaitable[bytes]:
-        station = self.config.station_of(unit)
-        try:
-            answered = self.present(event, station=station.name if station else unit)
-            self._show_late(event.presentation_id, station.name if station else unit)
-            return answered
-        except ConflictingKey:
-            log.warning("%s used the same presentation_id for two codes", unit)
-            return self._nothing_to_commit()
-
-    def _show_late(self, presentation_id: str, station: str) -> None:
-        """Core died between the commit and the screen, and the scanner asks again: say now what was decided then.
+    def _present_at(self, code: CodePresented, station: str) -> Awaitable[bytes]:
+        """A scanner's code. If core died between the commit and the screen, and the scanner asks again, the screen says it now.
 
         A door is not announced: nothing is pulsed on the strength of an old intent, so the customer shows the code again.
         """
-        request = self._requests[presentation_id]
-        if not request.shown:
-            request.shown = True
-            answer = answers.decode(request.answer.result())
-            if answer.decision in ("redeemed", "refused"):
-                self._stations.show(station, answer)
+        answered = self.present(code, station=station)
+        unshown = self._requests.unshown(code.presentation_id)
+        if unshown is not None and unshown.decision in ("redeemed", "refused"):
+            self._stations.show(station, unshown)
+        return answered
 
-    def _doors(self, event_id: str, rows: list[Row]) -> Awaitable[bytes]:
-        self._see(event_id)
-        self._changes.tell()
-        if not rows:
-            return self._nothing_to_commit()
-        return self._then(event_id, self._commit(rows, event_id), lambda: self._tell_collected(rows))
-
-    def _tell_collected(self, rows: list[Row]) -> None:
-        for row in rows:
-            if isinstance(row, ParcelCollected):
-                number = self._judge.order_number(row.order_id)
-                answer = answers.decision(
-                    "collected", self.clock.now().wall_us, reference=row.order_id, order_number=number, compartment=row.compartment
-                )
-                for station in self.config.stations:
-                    if row.bank in station.lockers:
-                        self._stations.show(station.name, answer)
-
-    async def _take_document(self, event: DocumentArrived) -> bytes:
-        believed = await self._road.take_document(event)
-        self.devices.heed()
-        self._changes.tell()
-        return b"applied" if believed else b"refused"
-
-    def _joined(self, unit: str, connected: bool) -> None:
-        known = self._units.get(unit, UnitView(unit=unit, connected=False))
-        self._units[unit] = UnitView(unit=unit, connected=connected, device_state=known.device_state)
-        if unit == "bridge":
-            if connected:
-                self._road.tell_bridge()
-            else:
-                self._road.bridge_left()
-        if unit.startswith("ble@") and not connected:
-            self._floor.forget_radio()
-        self._changes.tell()
+    def _collected(self, row: ParcelCollected) -> None:
+        number = self._judge.order_number(row.order_id)
+        answer = answers.decision(
+            "collected", self.clock.now().wall_us, reference=row.order_id, order_number=number, compartment=row.compartment
+        )
+        for station in self.config.stations:
+            if row.bank in station.lockers:
+                self._stations.show(station.name, answer)
 
     # ------------------------------------------------------------ the ledger
 
-    def _commit(
-        self, rows: list[Row], source_id: str = "", answer: StoredAnswer | None = None, document: StoredDocument | None = None
-    ) -> "asyncio.Future[None]":
-        for row in rows:
-            self._fold(row)
-        return self._ledger.append(rows, source_id=source_id, answer=answer, document=document)
-
-    def _commit_document(self, row: Row, document: StoredDocument) -> "asyncio.Future[None]":
-        return self._commit([row], document=document)
-
-    def _fold(self, row: Row) -> None:
-        counted = COUNTED.get(type(row))
-        if counted is not None:
-            self._counts[counted] += 1
-        match row:
-            case VoucherRedeemed():
-                self._judge.used.fold(row)
-            case RedemptionRefused():
-                self._refused[row.reason] += 1
-            case VisitStarted() | VisitEnded() | OccupancyEstimated():
-                self._floor.fold(row)
-            case LineChanged():
-                self._road.fold(row)
-            case DevicePaired() | DeviceRevoked():
-                self.devices.fold(row)
-            case DeviceChanged():
-                view = self._units.get(row.read_point)
-                if view is not None:
-                    self._units[row.read_point] = UnitView(unit=view.unit, connected=view.connected, device_state=row.device_state)
-            case _:
-                self._lockers.wall.fold(row)
-
-    def _remember(self) -> None:
-        """Rebuild everything core knows from the chain, the stored answers and the documents in force."""
-        for stored, row in self._ledger.history():
-            self._fold(row)
-            if row.event_time.trust is TimeTrust.SYNCED:
-                self.clock.raise_floor(stored.record_us)
-            if stored.source_id:
-                self._see(stored.source_id)
-        for source_id in self._ledger.recent_sources():
-            self._see(source_id)
-        for key, answer in self._ledger.answers().items():
-            done = self._loop.create_future()
-            done.set_result(answer.answer)
-            self._requests[key] = Request(answer.request, done, shown=False)
+    def _remember(self, secret: bytes) -> None:
+        """Rebuild everything core knows from the chain, the stored answers and the documents in force, then judge this start."""
+        reader = LedgerReader(self.config.ledger_path)
+        try:
+            epochs, seen = reader.epochs(), unacknowledged(reader, self._ledger)
+        finally:
+            reader.close()
+        knowledge, gateway = self._knowledge, self.config.store.gateway
+        self._witnesses = Witnesses(gateway, secret, self._ledger, epochs, self.clock, knowledge.commit, lambda: self._road.up)
+        self._admissions = Admissions(
+            self.clock, self._ledger, self.devices, self._witnesses, self._judge.used, self._lockers.wall, knowledge.commit, self._committed
+        )
+        self._road.listener = self._admissions
+        self._name_folds()
         self._road.remember()
-        self._counts["visits"] = self._ledger.counts().get(VisitEnded.__name__, 0)
+        knowledge.remember(self._drivers.see, self._clock_watch.heed)
+        self._requests.remember(self._ledger.answers())
         self._lockers.resume()
         self.devices.heed()
+        self._admissions.begin(seen, anew=bool(were_set_aside(self.config.ledger_path)))
+        self.devices.on_revoked = self._admissions.excuse
 
-    def _see(self, event_id: str) -> None:
-        self._seen[event_id] = None
-        if len(self._seen) > SEEN_EVENTS:
-            self._seen.popitem(last=False)
+    def _name_folds(self) -> None:
+        tell = self._knowledge.tell
+        tell(self._judge.used.fold, VoucherRedeemed)
+        tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
+        tell(self._road.fold, LineChanged)
+        tell(self.devices.fold, DevicePaired, DeviceRevoked)
+        tell(self._drivers.fold, DeviceChanged)
+        tell(self._admissions.fold, EpochAdmitted, EpochDoubted, RowsDamaged)
+        tell(self._lockers.wall.fold, CompartmentOpenIntended, IntentSettled, DoorOpened, DoorClosed, ParcelStaged, ParcelCollected)
 
     def _committed(self) -> None:
+        self._clock_watch.look()
         self._road.tell_bridge()
         self._changes.tell()
 
     def _broke(self, error: LedgerError) -> None:
         if not self._broken.done():
             self._broken.set_exception(error)
-
-    def _then(self, event_id: str, commit: "asyncio.Future[None]", act: Callable[[], None] | None = None) -> Awaitable[bytes]:
-        answered = self._committing[event_id] = self._loop.create_future()
-
-        def settle(_: "asyncio.Future[None]") -> None:
-            del self._committing[event_id]
-            if act is not None:
-                act()
-            answered.set_result(b"")
-
-        commit.add_done_callback(settle)
-        return asyncio.shield(answered)
-
-    def _nothing_to_commit(self) -> Awaitable[bytes]:
-        done: asyncio.Future[bytes] = self._loop.create_future()
-        done.set_result(b"")
-        return done
-
-
-def _units(config: GatewayConfig) -> list[str]:
-    radios = [f"ble@{config.ble.name}"] if config.ble.sensors else []
-    return [*radios, *(f"scanner@{s.name}" for s in config.scanners), *(f"locker@{s.name}" for s in config.lockers), "bridge"]

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.events import DevicePaired, DeviceRevoked, DeviceSeen, Row
+from gateway.rules.marks import NOWHERE, RowPlace
 
 KEY_B: Final = 32
 MOST_KEYS: Final = 32  # of the box's own screen, which may be opened in several browsers; the oldest goes
@@ -71,6 +72,7 @@ class Devices:
         self._tell = tell
         self._devices: dict[str, Device] = {}
         self._by_key: dict[str, Device] = {}
+        self.on_revoked: Callable[[str], None] = lambda device_id: None  # called when a device has lost its right
 
     @property
     def retired(self) -> bool:
@@ -100,6 +102,16 @@ class Devices:
         """Whether the device of that identifier is revoked."""
         device = self._devices.get(device_id)
         return device is not None and self.is_revoked(device)
+
+    def is_witness(self, device_id: str) -> bool:
+        """Whether what the device was shown lies off this box's disk, and counts."""
+        device = self._devices.get(device_id)
+        return device is not None and device.by != OWN and not self.is_revoked(device)
+
+    def called(self, device_id: str) -> str:
+        """What people call a device."""
+        device = self._devices.get(device_id)
+        return " · ".join(part for part in (device.station, device.name or device.kind) if part) if device else device_id
 
     def see(self, device: Device) -> None:
         """It was used."""
@@ -138,12 +150,13 @@ class Devices:
         if rows:
             self._commit(rows)
 
-    def fold(self, row: DevicePaired | DeviceRevoked) -> None:
+    def fold(self, row: DevicePaired | DeviceRevoked, place: RowPlace = NOWHERE) -> None:
         """Take a row of the ledger."""
         device = self._devices.get(row.device_id)
         if isinstance(row, DeviceRevoked):
             if device is not None:
                 device.revoked_by, device.revoked_us = row.by, row.event_time.wall_us
+                self.on_revoked(row.device_id)
             return
         if device is None:
             device = Device(row.device_id, row.kind, row.station, row.name, row.by, row.event_time.wall_us)

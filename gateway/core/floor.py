@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from gateway.config import BleTable
 from gateway.core.views import ZoneView
 from gateway.events import OccupancyEstimated, VisitEnded, VisitStarted
+from gateway.rules.marks import NOWHERE, RowPlace
 
 FORGET_US: Final = 4 * 3600 * 1_000_000  # a visit whose end was never stated (its radio was killed) leaves the picture
 
@@ -21,7 +22,7 @@ class Floor:
             self._zones.setdefault(sensor.zone, view)
         self._there: dict[str, tuple[str, str, int]] = {}  # visit to (zone, subject, since)
 
-    def fold(self, event: VisitStarted | VisitEnded | OccupancyEstimated) -> None:
+    def fold(self, event: VisitStarted | VisitEnded | OccupancyEstimated, place: RowPlace = NOWHERE) -> None:
         """Take an event of the radio."""
         zone = self._zones.get(event.zone) or ZoneView(zone=event.zone, name_zh=event.zone, name_en=event.zone)
         if isinstance(event, VisitStarted):

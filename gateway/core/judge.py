@@ -1,6 +1,7 @@
 """From a presented code to a verdict: recognises, verifies, asks the rules. Reads everything, changes nothing."""
 
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct, field
@@ -38,9 +39,13 @@ class Verdict(Struct, kw_only=True):
 
 
 class Judge:
-    """Decides by the catalog, the used-set and the wall."""
+    """Decides by the catalog, the used-set and the wall, once this start is admitted.
 
-    def __init__(self, store_number: int, catalog: Catalog, wall: pickup.Wall) -> None:
+    What was used stays used, whatever an old disk says; so a start that is not admitted refuses for that reason where it can.
+    """
+
+    def __init__(self, store_number: int, catalog: Catalog, wall: pickup.Wall, admitted: Callable[[], bool]) -> None:
+        self._admitted = admitted
         self._store = store_number
         self._catalog = catalog
         self._wall = wall
@@ -115,7 +120,7 @@ class Judge:
         return self.refuse("unknown_code", code, station, staff, clock)
 
     def _redeem(self, terms: Terms, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
-        refused = voucher.refusal(terms, self.used, self._catalog.vouchers, *clock.bounds_us())
+        refused = voucher.refusal(terms, self.used, self._catalog.vouchers, *clock.bounds_us()) or self._not_admitted()
         if refused is not None:
             return self.refuse(refused, code, station, staff, clock, terms.voucher_id)
         now = clock.now()
@@ -131,7 +136,8 @@ class Judge:
     def _pickup(self, order_id: str, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         order = self._catalog.orders.get(order_id)
         cancelled = order is not None and order.cancelled
-        refused = "order_cancelled" if cancelled else pickup.refusal_of_pickup(self._wall, order_id)
+        known = self._not_admitted() if order_id not in self._wall.collected else None
+        refused = "order_cancelled" if cancelled else known or pickup.refusal_of_pickup(self._wall, order_id)
         if refused is not None:
             return self.refuse(refused, code, station, staff, clock, order_id)
         place = self._wall.by_order(order_id)
@@ -168,7 +174,10 @@ class Judge:
             return "order_cancelled"
         if order_id in self._wall.collected:
             return "already_collected"
-        return "already_staged" if self._wall.by_order(order_id) is not None else None
+        return self._not_admitted() or ("already_staged" if self._wall.by_order(order_id) is not None else None)
+
+    def _not_admitted(self) -> str | None:
+        return None if self._admitted() else "not_admitted"
 
     def _is_free(self, place: pickup.Place) -> bool:
         held = self._wall.compartments.get(place)

@@ -2,12 +2,19 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from gateway import codes
 from gateway.errors import StoreError
 from gateway.events import CodePresented
+from gateway.ledger import StoredAnswer
+from gateway.rules import answers
+from gateway.rules.answers import Answer
+
+V = TypeVar("V")
 
 
 class ConflictingKey(StoreError):
@@ -20,6 +27,65 @@ class Request(Struct):
     fingerprint: bytes
     answer: "asyncio.Future[bytes]"
     shown: bool = True  # False: decided in an earlier life of this process; its screen may never have said so
+
+
+class Requests(Generic[V]):
+    """Everything that was asked.
+
+    Args:
+        answer_of: The answer in a verdict.
+        commit: Appends a verdict's rows with its stored answer; done after the fsync.
+        act: What follows a verdict's commit.
+    """
+
+    def __init__(
+        self,
+        answer_of: Callable[[V], Answer],
+        commit: Callable[[V, str, StoredAnswer], "asyncio.Future[None]"],
+        act: Callable[[V], None],
+    ) -> None:
+        self._answer_of = answer_of
+        self._commit = commit
+        self._act = act
+        self._requests: dict[str, Request] = {}
+
+    def remember(self, stored: dict[str, StoredAnswer]) -> None:
+        """Take the answers of earlier lives."""
+        for key, answer in stored.items():
+            done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            done.set_result(answer.answer)
+            self._requests[key] = Request(answer.request, done, shown=False)
+
+    def once(self, key: str, asked: bytes, source_id: str, judge: Callable[[], V]) -> Awaitable[bytes]:
+        """The answer to a request: decided now, or what was decided when it was asked first.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        known = self._requests.get(key)
+        if known is not None:
+            if known.fingerprint != asked:
+                raise ConflictingKey("this key belongs to another request", "Take a new presentation_id for each code that is shown")
+            return asyncio.shield(known.answer)
+        verdict = judge()
+        stored = StoredAnswer(key, asked, answers.encode(self._answer_of(verdict)))
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._requests[key] = Request(asked, answered)
+
+        def act(_: "asyncio.Future[None]") -> None:
+            self._act(verdict)
+            answered.set_result(stored.answer)
+
+        self._commit(verdict, source_id, stored).add_done_callback(act)
+        return asyncio.shield(answered)
+
+    def unshown(self, key: str) -> Answer | None:
+        """The answer that was decided in an earlier life and may never have been shown; told once."""
+        request = self._requests[key]
+        if request.shown:
+            return None
+        request.shown = True
+        return answers.decode(request.answer.result())
 
 
 def fingerprint(code: CodePresented, station: str, staff: str | None) -> bytes:

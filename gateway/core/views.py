@@ -76,6 +76,17 @@ class LaneView(Struct, frozen=True, kw_only=True):
     waiting: int  # rows of all epochs that HQ has not
 
 
+class AdmissionView(Struct, frozen=True, kw_only=True):
+    """Whether this start may decide, and who has yet to speak for it."""
+
+    admitted: bool
+    state: str  # a `gateway.rules.admission.State`
+    how: str = ""  # how it was admitted
+    doubt: str = ""  # a `gateway.rules.admission.Doubt`
+    since_us: int = 0  # since when it has stood like this
+    awaited: list[str] = field(default_factory=list)  # witnesses, as people call them
+
+
 class StoreView(Struct, frozen=True, kw_only=True):
     """The shop at a glance."""
 
@@ -92,4 +103,6 @@ class StoreView(Struct, frozen=True, kw_only=True):
     screens: list[Screen]
     lanes: list[LaneView] = field(default_factory=list)
     documents: dict[str, int] = field(default_factory=dict)  # HQ's documents in force: name to version
+    admission: AdmissionView
+    mark: str = ""  # for the device that asks: what it keeps as a witness
     counts: dict[str, int]  # visits, redemptions, refusals, collections: all that the ledger holds

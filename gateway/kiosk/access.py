@@ -52,6 +52,12 @@ class Access:
         found = [self._desk.devices.find(key) for key in borne if key]
         return next((one for one in found if one and one.station == station and not self._desk.devices.is_revoked(one)), None)
 
+    def till(self, request: Request, station: str) -> Device | None:
+        """The live till of that station this request comes from."""
+        key = _bearer(request)
+        device = self._desk.devices.find(key) if key else None
+        return device if device and device.station == station and not self._desk.devices.is_revoked(device) else None
+
     def presenter(self, request: Request, station: str) -> str | None:
         """Who presents a code at a station: a signed-in person's reference, or None for the station's own device.
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
-from gateway.core.views import LineView, Screen
+from gateway.core.views import AdmissionView, LineView, Screen, StoreView
 from gateway.kiosk.access import Access
 from gateway.kiosk.live import Changes, stream
 
@@ -22,14 +22,17 @@ ERROR_KEYS: Final = frozenset(
     }
 )  # fmt: skip
 JSON: Final = "application/json"
+PHONES: Final = "staff"  # the station of staff phones
 
 
 class StationView(msgspec.Struct, frozen=True):
-    """What a kiosk follows: its screen, and whether headquarters can be reached."""
+    """What a kiosk follows: its screen, whether headquarters can be reached and whether this start may decide."""
 
     screen: Screen
     line: LineView
     now_us: int
+    admission: AdmissionView
+    mark: str  # what this device keeps as a witness; empty for one that cannot be one
 
 
 def shape(name: str, description: str) -> dict[int | str, dict[str, Any]]:
@@ -52,11 +55,17 @@ def router(desk: "Desk", changes: Changes, access: Access) -> APIRouter:
     """Routes that only read."""
     routes = APIRouter()
 
-    def store() -> bytes:
-        return msgspec.json.encode(desk.store_view())
+    def mark_of(request: Request, station: str) -> str:
+        device = access.of_station(request, station)
+        return desk.mark(device) if device is not None else ""
 
-    def station_view(name: str) -> bytes:
-        return msgspec.json.encode(StationView(desk.screen(name), desk.store_view().line, desk.clock.now().wall_us))
+    def store(request: Request) -> StoreView:
+        return msgspec.structs.replace(desk.store_view(), mark=mark_of(request, PHONES))
+
+    def station_view(name: str, request: Request) -> bytes:
+        view = desk.store_view()
+        mark = mark_of(request, name)
+        return msgspec.json.encode(StationView(desk.screen(name), view.line, desk.clock.now().wall_us, view.admission, mark))
 
     @routes.get("/healthz", summary="Whether HTTP is served")
     async def healthz() -> dict[str, str]:
@@ -64,19 +73,19 @@ def router(desk: "Desk", changes: Changes, access: Access) -> APIRouter:
 
     @routes.get("/v1/store", summary="The shop at a glance", responses=shape("StoreView", "The shop now"))
     async def read_store() -> Response:
-        return Response(store(), media_type=JSON)
+        return Response(msgspec.json.encode(desk.store_view()), media_type=JSON)
 
     @routes.get("/v1/store/events", summary="The shop at a glance, live (server-sent events of StoreView)")
     async def follow_store(request: Request) -> StreamingResponse:
-        return stream(changes, store, access.still(request))
+        return stream(changes, lambda: msgspec.json.encode(store(request)), access.still(request))
 
     @routes.get("/v1/stations/{name}", summary="What a station shows", responses=shape("Screen", "The screen now"))
     async def read_station(name: str) -> Response:
         return Response(msgspec.json.encode(desk.screen(known_station(desk, name))), media_type=JSON)
 
-    @routes.get("/v1/stations/{name}/events", summary="What a station shows, live (server-sent events of {screen, line, now_us})")
+    @routes.get("/v1/stations/{name}/events", summary="What a station shows, live (events of {screen, line, now_us, admission, mark})")
     async def follow_station(name: str, request: Request) -> StreamingResponse:
         known = known_station(desk, name)
-        return stream(changes, lambda: station_view(known), access.still(request))
+        return stream(changes, lambda: station_view(known, request), access.still(request))
 
     return routes

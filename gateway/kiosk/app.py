@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import Screen, StoreView
 from gateway.errors import StoreError
-from gateway.kiosk import api, metrics, pairing, pos, screens, staff
+from gateway.kiosk import api, metrics, pairing, pos, screens, staff, witness
 from gateway.kiosk.access import Access
 from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
@@ -50,6 +50,7 @@ def make_app(desk: "Desk") -> FastAPI:
     app.state.changes = Changes()
     app.include_router(api.router(desk, app.state.changes, access))
     app.include_router(pos.router(desk, access))
+    app.include_router(witness.router(desk, access))
     app.include_router(pairing.router(desk, asks))
     app.include_router(pairing.staff_router(desk, asks, staff.signed_in(desk, sessions)))
     app.include_router(staff.router(desk, sessions))

@@ -45,6 +45,7 @@ def expose(view: StoreView, meters: Meters) -> str:
         ),
         gauge("store_rows_waiting", "Rows of all epochs that headquarters has not", [(labels, one.waiting) for labels, one in lanes]),
         gauge("store_epoch", "Starts of this box so far", [({}, int(epoch))] if epoch.isdecimal() else []),
+        gauge("store_admitted", "Whether this start may redeem and hand over", [({}, view.admission.admitted)]),
         gauge("store_line_up", "Whether headquarters answers", [({}, view.line.up)]),
         gauge(
             "store_time_trust", "0 headquarters agrees with the clock, 1 nothing contradicts it, 2 not believed", [({}, view.time_trust)]

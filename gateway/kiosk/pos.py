@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.core.desk import Desk
 
 TYPED: Final = "]X0"
+MARK_HEADER: Final = "sgw-mark"  # `kiosk.witness` says what a till does with it
 
 Code = Annotated[str, Field(min_length=1, max_length=MAX_PAYLOAD_B, description="The code as read or typed; never stored.")]
 PresentationId = Annotated[
@@ -91,7 +92,13 @@ def router(desk: "Desk", access: Access) -> APIRouter:
         identity = idempotency(asked.presentation_id, idempotency_key)
         station = known_station(desk, asked.station)
         staff = access.presenter(request, station)
+        till = access.till(request, station)
+        if till is not None and MARK_HEADER in request.headers:
+            desk.hear_witness(till, request.headers[MARK_HEADER])
         event = presented(asked.code, identity, asked.symbology_id, f"{asked.source}@{station}")
-        return Response(await desk.present(event, station=station, staff=staff), media_type=JSON)
+        answer = Response(await desk.present(event, station=station, staff=staff), media_type=JSON)
+        if till is not None and (mark := desk.mark(till)):
+            answer.headers[MARK_HEADER] = mark  # after the commit, so what the till keeps is on the disk
+        return answer
 
     return routes

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from gateway.kiosk.access import Access, give_key
-from gateway.kiosk.api import JSON, shape
+from gateway.kiosk.api import JSON, PHONES, shape
 from gateway.kiosk.pos import TYPED, Code, PresentationId, Strict, Symbology, presented
 from gateway.kiosk.sessions import SESSION_NS, Sessions, Tries
 from gateway.signed import Staff
@@ -17,7 +17,7 @@ from gateway.signed import Staff
 if TYPE_CHECKING:
     from gateway.core.desk import Desk
 
-STATION: Final = "staff"  # phones move about: what they present belongs to no station's screen
+STATION: Final = PHONES  # phones move about: what they present belongs to no station's screen
 COOKIE: Final = "staff"
 
 

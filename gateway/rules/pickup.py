@@ -7,10 +7,12 @@ an outcome behind a closed door goes back to the state before it, behind an open
 A pickup that was given up may still have moved its lock: an opening that its own pulse explains is a pickup after all.
 """
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.events import (
     CompartmentOpenIntended,
@@ -23,6 +25,8 @@ from gateway.events import (
     ParcelStaged,
     Row,
 )
+from gateway.rules.marks import NOWHERE, RowPlace, beyond
+from gateway.signed import OrderStand
 
 
 class State(StrEnum):
@@ -73,6 +77,7 @@ TRANSITIONS: Final[dict[State, dict[Input, State]]] = {
 }
 OPENING: Final = (State.DEPOSIT_OPENING, State.PICKUP_OPENING)
 OPEN: Final = (State.DEPOSIT_OPEN, State.PICKUP_OPEN)
+BEHIND_A_DOOR: Final = ("staged", "collecting")  # states of an order, as HQ names them
 
 
 class Compartment(Struct):
@@ -113,9 +118,12 @@ class Wall:
     def __init__(self, places: list[Place]) -> None:
         self.compartments: dict[Place, Compartment] = {place: Compartment() for place in places}
         self.collected: dict[str, Instant] = {}
+        self._touched: dict[str, RowPlace] = {}  # order to the last row that names it
 
-    def fold(self, event: Row) -> None:
+    def fold(self, event: Row, place: RowPlace = NOWHERE) -> None:
         """Take a committed or just decided event."""
+        if isinstance(event, CompartmentOpenIntended | ParcelStaged | ParcelCollected):
+            self._touched[event.order_id] = place
         match event:
             case CompartmentOpenIntended():
                 self._intend(event)
@@ -133,6 +141,27 @@ class Wall:
                 self.collected[event.order_id] = event.event_time
             case _:
                 pass
+
+    def adopt(self, stands: Iterable[OrderStand], marks: Mapping[int, int], at: Instant) -> None:
+        """Put orders where HQ last saw them, except those of which this ledger tells something HQ had not heard by `marks`."""
+        news = [stand for stand in stands if not beyond(self._touched.get(stand.order_id, NOWHERE), marks)]
+        held = [stand for stand in news if stand.state in BEHIND_A_DOOR]
+        moved = [stand for stand in held if self.by_order(stand.order_id) != (stand.bank, stand.compartment)]
+        for stand in news:
+            if stand.state == "collected":
+                self._clear(stand.order_id)
+                self.collected[stand.order_id] = replace(at, wall_us=stand.at_us)
+        for stand in moved:
+            self._clear(stand.order_id)
+        for stand in moved:
+            there = self.compartments.get((stand.bank, stand.compartment))
+            if there is not None and there.state is State.FREE:
+                there.state, there.order_id = State.LOADED, stand.order_id
+
+    def _clear(self, order_id: str) -> None:
+        place = self.by_order(order_id)
+        if place is not None:
+            self.compartments[place] = Compartment()
 
     def _at(self, bank: str, compartment: int) -> Compartment:
         return self.compartments.setdefault((bank, compartment), Compartment())

@@ -83,6 +83,12 @@ REASONS: Final[dict[str, Reason]] = {
     "already_staged": _reason(
         "此訂單已放入櫃中", "This order lies in the locker already", "請核對訂單編號", "Please check the order number"
     ),
+    "not_admitted": _reason(
+        "門市主機剛啟動，正在核對紀錄",
+        "The shop's box has just started and is checking its records",
+        "請稍候再試；若持續出現，請洽店員查看畫面上方說明",
+        "Please try again in a moment; if it stays, our staff can read the notice at the top",
+    ),
     "box_retired": _reason("本機已停用", "This box was retired", "請洽總部", "Please call headquarters"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
 }

@@ -1,42 +1,57 @@
 """Whether a voucher may be used now: class `store_bound`, decided by its one owner store, line up or down.
 
-Pure. What was used is `Used`, rebuilt from lane 0 of the ledger along its chain; "unused" is answered from nothing else.
+Pure. What was used is `Used`, rebuilt from lane 0 of the ledger along its chain and from HQ's opening, if there was one: the
+opening counts every row up to its marks, and each row beyond them is added. "Unused" is answered from nothing else.
 A clock nobody trusts never stops the shop: a voucher counts as expired only if even the earliest possible time is past its
 end, and as not yet valid only if even the latest possible time is before its start.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from gateway.events import VoucherRedeemed
 from gateway.rules.answers import Before
-from gateway.signed import Voucher
+from gateway.rules.marks import NOWHERE, RowPlace, beyond
+from gateway.signed import UsedVoucher, Voucher
 from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
 
 REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
 
 
 class Used:
-    """Every use of every voucher this store has decided on."""
+    """Every use of every voucher this store has decided on, and those only HQ knows of."""
 
     def __init__(self) -> None:
-        self._uses: dict[str, list[Before]] = {}
+        self._uses: dict[str, list[tuple[Before, RowPlace]]] = {}
+        self._known: dict[str, UsedVoucher] = {}  # what HQ has counted
+        self._marks: Mapping[int, int] = {}
 
-    def fold(self, event: VoucherRedeemed) -> None:
+    def fold(self, event: VoucherRedeemed, place: RowPlace = NOWHERE) -> None:
         """Take a use, from the past or just decided."""
         before = Before(event.event_time.wall_us, event.station, event.read_point, event.staff)
-        self._uses.setdefault(event.voucher_id, []).append(before)
+        self._uses.setdefault(event.voucher_id, []).append((before, place))
+
+    def adopt(self, known: Iterable[UsedVoucher], marks: Mapping[int, int]) -> None:
+        """Take HQ's count, which holds every row of this ledger up to `marks` (epoch number to seq). It replaces an earlier one."""
+        self._known, self._marks = {one.voucher_id: one for one in known}, marks
 
     def uses(self, voucher_id: str) -> int:
         """How often it was used."""
-        return len(self._uses.get(voucher_id, ()))
+        own = self._uses.get(voucher_id, ())
+        known = self._known.get(voucher_id)
+        if known is None:
+            return len(own)
+        return max(len(own), known.uses + sum(beyond(place, self._marks) for _, place in own))
 
     def last(self, voucher_id: str) -> Before | None:
         """The latest use."""
-        uses = self._uses.get(voucher_id)
-        return uses[-1] if uses else None
+        uses = [before for before, _ in self._uses.get(voucher_id, ())[-1:]]
+        known = self._known.get(voucher_id)
+        if known is not None:
+            uses.append(Before(known.at_us, known.station, "", known.staff))
+        return max(uses, key=lambda before: before.at_us, default=None)
 
 
 class Terms(Struct, frozen=True):

@@ -1,21 +1,18 @@
 """The ledger, read-only: is it there, of this release, what was written, and not too large."""
 
 import contextlib
-import itertools
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.chain import CHAIN_START, chain
 from gateway.errors import LedgerError
-from gateway.ledger import connect
+from gateway.ledger import LedgerReader, connect
 from gateway.rules.reasons import Text
 from gateway.schema import VERSION
 from provisioning.checks.outcome import CONFIG, Box, Check, Outcome, fail, ok, skipped, warn
 
-ROWS_LOOKED_AT: Final = 20_000  # of each lane: what a Pi reads and hashes within the doctor's time
 ROOM_TO_READ_B: Final = 128 * 1024
 LARGE_B: Final = 2 * 1024**3
 LARGE_WAL_B: Final = 64 * 1024**2  # sixteen times what is folded in at once: nobody has folded it for long
@@ -51,6 +48,25 @@ def opened(path: Path) -> Iterator[Any]:
         connection.close()
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[LedgerReader]:
+    """What the ledger holds, row by row.
+
+    Raises:
+        Unreadable: As above.
+    """
+    try:
+        reader = LedgerReader(path)
+    except LedgerError as error:
+        raise Unreadable(str(error)) from error
+    try:
+        yield reader
+    except LedgerError as error:
+        raise Unreadable(str(error)) from error
+    finally:
+        reader.close()
+
+
 def ledger(box: Box) -> list[Outcome]:
     """There, with this release's tables, in the journal mode that durability rests on."""
     path = box.known.ledger_path
@@ -75,38 +91,15 @@ def ledger(box: Box) -> list[Outcome]:
 def ledger_chain(box: Box) -> list[Outcome]:
     """The youngest epoch's rows are those that were written."""
     try:
-        with opened(box.known.ledger_path) as connection:
-            damaged, looked_at = _first_damaged(connection)
+        with reading(box.known.ledger_path) as reader:
+            damaged, looked_at = reader.first_damaged()
     except Unreadable as error:
         if "migrate" in str(error) or shutil.disk_usage(box.known.state_dir).free < ROOM_TO_READ_B:
             return [skipped("見 ledger", "See `ledger`")]
         return [fail((f"帳本無法讀取：{error}", f"The ledger cannot be read: {error}"), CALL)]
     if damaged:
         return [fail((f"帳本紀錄 {damaged} 已損毀或缺漏", f"Row {damaged} of the ledger is damaged, or rows are missing"), CALL)]
-    return [ok(f"最近 {looked_at} 筆紀錄完整", f"The last {looked_at} rows are what was written")]
-
-
-def _first_damaged(connection: Any) -> tuple[str, int]:
-    """Epoch/lane/seq of the first row that is not what was written, and how many were looked at."""
-    connection.execute("BEGIN")  # one moment, although core may be writing
-    key, epoch = _one(connection, "SELECT chain_key FROM file"), _one(connection, "SELECT max(number) FROM epoch")
-    looked_at = 0
-    for lane, last in connection.execute("SELECT lane, max(seq) FROM row WHERE epoch=? GROUP BY lane", (epoch,)).fetchall():
-        first = max(1, last - ROWS_LOOKED_AT + 1)
-        before = CHAIN_START if first == 1 else _mac(connection, epoch, lane, first - 1)
-        sql = "SELECT seq, record_us, type, event, source_id, mac FROM row WHERE epoch=? AND lane=? AND seq>=? ORDER BY seq"
-        for expected, (seq, record_us, kind, event, source_id, mac) in zip(
-            itertools.count(first), connection.execute(sql, (epoch, lane, first)), strict=False
-        ):
-            if seq != expected or chain(key, before, (epoch, lane, seq, record_us), kind, event, source_id) != mac:
-                return f"{epoch}/{lane}/{expected}", looked_at
-            before, looked_at = mac, looked_at + 1
-    return "", looked_at
-
-
-def _mac(connection: Any, epoch: int, lane: int, seq: int) -> bytes:
-    found = connection.execute("SELECT mac FROM row WHERE epoch=? AND lane=? AND seq=?", (epoch, lane, seq)).fetchone()
-    return bytes(found[0]) if found else b""
+    return [ok(f"目前的 {looked_at} 筆紀錄完整", f"The {looked_at} rows since the last start are what was written")]
 
 
 def ledger_size(box: Box) -> list[Outcome]:
@@ -128,8 +121,7 @@ def documents(box: Box) -> list[Outcome]:
     try:
         with opened(box.known.ledger_path) as connection:
             held = dict(connection.execute("SELECT name, version FROM document"))
-            sql = "SELECT json_extract(event, '$.name'), max(record_us) FROM row WHERE type='CatalogApplied' GROUP BY 1"
-            since_us = dict(connection.execute(sql))
+            since_us = dict(connection.execute("SELECT name, since_us FROM document WHERE since_us > 0"))
     except Unreadable as error:
         return [skipped(f"帳本無法讀取：{error}", f"The ledger cannot be read: {error}")]
     missing = [name for name in ("keys", "staff") if name not in held]

@@ -10,9 +10,11 @@ from typing import Final
 
 from gateway.config import LockerTable, ScannerTable
 from gateway.rules.reasons import Text
-from provisioning.checks.outcome import CONFIG, Box, Check, Outcome, fail, ok, skipped, warn
+from provisioning.checks import systemd
+from provisioning.checks.outcome import CONFIG, WAIT, Box, Check, Outcome, fail, ok, skipped, warn
 
-ASK_S: Final = 2.5
+ASK_S: Final = 2.0
+BLUETOOTHD: Final = "bluetooth.service"
 ZBAR: Final = "libzbar.so.0"
 GROUP_OF: Final = {"v4l2": "video", "evdev": "input", "serial": "dialout"}
 WHAT: Final = {"v4l2": ("攝影機", "camera"), "evdev": ("掃描器", "scanner"), "serial": ("掃描器", "scanner")}
@@ -84,37 +86,31 @@ def bluetooth(box: Box) -> list[Outcome]:
     """bluetoothd answers on the system's D-Bus and has a radio that is switched on."""
     if not box.known.ble.sensors or box.known.ble.radio != "bluez":
         return [skipped("沒有使用真的藍牙", "No real radio is configured")]
-    call = [
-        "busctl",
-        "--system",
-        f"--timeout={ASK_S:g}",
-        "call",
-        "org.bluez",
-        "/",
-        "org.freedesktop.DBus.ObjectManager",
-        "GetManagedObjects",
-    ]
     try:
-        asked = subprocess.run(call, capture_output=True, text=True, timeout=ASK_S, check=False)
+        silence, objects = _bluez_objects()
     except FileNotFoundError:
         return [skipped("沒有 busctl 可以詢問藍牙", "There is no `busctl` to ask with")]
-    if asked.returncode:
+    if silence:
+        if systemd.starting(box.root, BLUETOOTHD):
+            return [warn(("藍牙服務正在啟動", "bluetoothd is starting"), WAIT)]
         return [
             fail(
-                (f"藍牙服務沒有回應：{asked.stderr.strip()[:120]}", f"bluetoothd does not answer: {asked.stderr.strip()[:120]}"),
+                (f"藍牙服務沒有回應：{silence}", f"bluetoothd does not answer: {silence}"),
                 ("執行 sudo apt install bluez，再執行 sudo systemctl restart bluetooth",
                  "Run `sudo apt install bluez`, then `sudo systemctl restart bluetooth`"),
             )
         ]  # fmt: skip
-    if '"org.bluez.Adapter1"' not in asked.stdout:
+    if '"org.bluez.Adapter1"' not in objects:
         unplugged = ("藍牙服務在執行，但沒有看到天線", "bluetoothd runs, but there is no radio")
+        if systemd.booting(box.root):
+            return [warn(unplugged, WAIT)]
         return [
             fail(
                 unplugged,
                 ("插上 USB 藍牙接收器，或在 Raspberry Pi 的設定中啟用藍牙", "Plug in a USB radio, or enable Bluetooth on the Raspberry Pi"),
             )
         ]
-    if '"Powered" b true' not in asked.stdout:
+    if '"Powered" b true' not in objects:
         off = ("藍牙天線已關閉", "The radio is switched off")
         return [
             fail(
@@ -126,6 +122,18 @@ def bluetooth(box: Box) -> list[Outcome]:
             )
         ]
     return [ok("藍牙服務與天線正常", "bluetoothd answers and its radio is on")]
+
+
+def _bluez_objects() -> tuple[str, str]:
+    """Why bluetoothd does not answer, and what it has; it is not started by being asked."""
+    where = ["org.bluez", "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"]
+    try:
+        asked = subprocess.run(
+            ["busctl", "--system", "--auto-start=no", "call", *where], capture_output=True, text=True, timeout=ASK_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {ASK_S:g} s", ""
+    return (asked.stderr.strip()[:120] or "it refused", "") if asked.returncode else ("", asked.stdout)
 
 
 def zbar(box: Box, library: str = ZBAR) -> list[Outcome]:

@@ -170,7 +170,7 @@ CHECKS: Final = [
     ),
     Check(
         "disk-space", Text("磁碟空間", "Disk space"),
-        Text("磁碟滿了就無法再兌換", "A full disk redeems nothing"), disk_space, CONFIG,
+        Text("磁碟滿了，兌換只能靠預留空間撐一陣子", "On a full disk redemptions live off a small reserve"), disk_space, CONFIG,
     ),
     Check(
         "disk-writes", Text("磁碟寫入", "Disk writes"),

@@ -11,11 +11,13 @@ from typing import Final
 from gateway.clock import BUILT_US
 from gateway.events import TimeTrust
 from gateway.rules.reasons import Text
+from provisioning.checks import systemd
 from provisioning.checks.outcome import CORE, Box, Check, Outcome, fail, ok, skipped, warn
 
 TIMEX_B: Final = 512  # struct timex is 208 bytes on 64-bit Linux; all zero means "tell, change nothing"
 TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
 ASK_S: Final = 2.0
+OURS: Final = "etc/systemd/journald.conf.d/10-store.conf"  # as `install` writes it
 HOT_C: Final = 80.0  # a Raspberry Pi slows down from here
 WARM_C: Final = 70.0
 SCARCE: Final = 0.05
@@ -129,39 +131,39 @@ def _degrees(path: Path) -> float | None:
 
 def journal(box: Box) -> list[Outcome]:
     """Logs stay in memory: a card wears out by writing."""
-    if not (box.root / "run" / "systemd" / "system").is_dir():
+    if not systemd.runs(box.root):
         return [skipped("這台機器沒有使用 systemd", "systemd does not run here")]
-    storage = journal_storage(box.root)
+    storage, said_in = journal_storage(box.root)
     if storage in ("volatile", "none"):
         return [ok(f"日誌 Storage={storage}", f"The journal has Storage={storage}")]
     if storage == "auto" and not (box.root / "var" / "log" / "journal").is_dir():
         return [ok("日誌在記憶體中", "The journal is in memory")]
-    return [
-        warn(
-            (f"日誌寫入磁碟（Storage={storage}）", f"The journal writes to the disk (Storage={storage})"),
-            (
-                "執行 store-gateway install，它會放入只用記憶體的設定",
-                "Run `store-gateway install`, which brings the setting that keeps logs in memory",
-            ),
-        )
-    ]
+    step = (
+        "執行 store-gateway install，它會放入只用記憶體的設定",
+        "Run `store-gateway install`, which brings the setting that keeps logs in memory",
+    )
+    if said_in is not None and (box.root / OURS).is_file():  # installing again would change nothing
+        step = (f"刪除 {said_in} 裡的 Storage=，它蓋過了我們的設定", f"Take `Storage=` out of {said_in}, which overrides ours")
+    return [warn((f"日誌寫入磁碟（Storage={storage}）", f"The journal writes to the disk (Storage={storage})"), step)]
 
 
-def journal_storage(root: Path) -> str:
-    """The `Storage=` in force, as journald.conf(5) merges its files: drop-ins by name, /etc over /run over /usr/lib."""
+def journal_storage(root: Path) -> tuple[str, Path | None]:
+    """The `Storage=` in force and the file that says so, as journald.conf(5) merges: drop-ins by name, /etc over /run over /usr/lib."""
     files: dict[str, Path] = {}
     for folder in ("usr/lib", "run", "etc"):
         for path in (root / folder / "systemd" / "journald.conf.d").glob("*.conf"):
             files[path.name] = path
-    storage = "auto"
+    storage, said_in = "auto", None
     for path in [root / "etc" / "systemd" / "journald.conf", *(files[name] for name in sorted(files))]:
         parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             continue
-        storage = (parser.get("Journal", "Storage", fallback=None) or storage).strip().lower()
-    return storage
+        said = (parser.get("Journal", "Storage", fallback=None) or "").strip().lower()
+        if said:
+            storage, said_in = said, path
+    return storage, said_in
 
 
 CHECKS: Final = [

@@ -71,6 +71,7 @@ class Check(Struct, frozen=True):
 RETIRED: Final = "box_retired"  # core's word that headquarters has revoked this box
 CONFIG: Final = frozenset({"config"})
 CORE: Final = frozenset({"config", "core"})
+WAIT: Final = ("等一分鐘，再執行一次", "Wait a minute, then run the doctor again")
 
 
 def ok(zh: str, en: str, subject: str = "") -> Outcome:

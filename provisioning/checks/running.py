@@ -2,17 +2,18 @@
 
 import os
 import socket
-import subprocess
 from typing import Final
 
 from gateway.config import GatewayConfig
 from gateway.rules.reasons import Text
-from provisioning.checks.outcome import CONFIG, CORE, RETIRED, Box, Check, Outcome, State, fail, ok, skipped, warn
+from provisioning.checks import systemd
+from provisioning.checks.outcome import CONFIG, CORE, RETIRED, WAIT, Box, Check, Outcome, State, fail, ok, skipped, warn
 
 LATE_ROWS: Final = 1_000  # with the line up: headquarters takes thousands a second
 ASK_S: Final = 2.0
 RESTART: Final = "sudo systemctl restart"
-UNITS: Final = ("store-core.service", "store-bridge.service")
+CORE_UNIT: Final = "store-core.service"
+UNITS: Final = (CORE_UNIT, "store-bridge.service")
 
 
 def configured_units(config: GatewayConfig) -> list[str]:
@@ -32,6 +33,8 @@ def core(box: Box) -> list[Outcome]:
             )
         ]
     if box.view is None:
+        if systemd.starting(box.root, CORE_UNIT):
+            return [_not_yet("core")]
         return [
             fail(
                 (f"core 在 {port} 埠沒有回應：{box.view_trouble}", f"Core does not answer on port {port}: {box.view_trouble}"),
@@ -59,6 +62,8 @@ def link(box: Box) -> list[Outcome]:
             probe.settimeout(ASK_S)
             probe.connect(os.fspath(path))
     except (OSError, ValueError) as error:
+        if systemd.starting(box.root, CORE_UNIT):
+            return [_not_yet("core")]
         reason = getattr(error, "strerror", None) or str(error)
         return [fail((f"無法連上 {path}：{reason}", f"{path} takes no connection: {reason}"), step)]
     return [ok(f"{path} 可連線", f"{path} takes connections")]
@@ -66,27 +71,54 @@ def link(box: Box) -> list[Outcome]:
 
 def units(box: Box) -> list[Outcome]:
     """Each configured process has joined, and says that its device works."""
-    seen = {unit["unit"]: unit for unit in box.told.get("units", [])}
-    return [_unit(name, seen.get(name)) for name in configured_units(box.known)]
+    seen = {unit["unit"]: unit for unit in box.told.get("units", []) if unit["connected"]}
+    names = configured_units(box.known)
+    absent = [_service_of(name) for name in names if name not in seen]
+    limping = any(unit["device_state"] != "up" for unit in seen.values())
+    early = bool(absent or limping) and systemd.booting(box.root)
+    standing = systemd.states(box.root, absent) if absent and not early else {}
+    return [
+        _joined(name, seen[name]["device_state"], seen[name].get("detail", ""), early)
+        if name in seen
+        else _absent(name, early or standing.get(_service_of(name)) == systemd.STARTING)
+        for name in names
+    ]
 
 
-def _unit(name: str, unit: dict[str, object] | None) -> Outcome:
-    kind, _, instance = name.partition("@")
-    service = f"store-{kind}@{instance}" if instance else f"store-{kind}"
-    if unit is None or not unit["connected"]:
-        return fail(
-            (f"{name} 沒有在執行", f"{name} has not joined"),
-            (f"執行 {RESTART} {service}；再看 journalctl -u {service} -n 50",
-             f"Run `{RESTART} {service}`; then look at `journalctl -u {service} -n 50`"),
-            name,
-        )  # fmt: skip
-    if unit["device_state"] != "up":
-        return fail(
-            (f"{name} 的裝置狀態是 {unit['device_state']}", f"{name} says its device is {unit['device_state']}"),
-            ("檢查裝置的電源與接線；接好後會自動恢復", "Look at the device's power and cable; it comes back by itself"),
-            name,
+def _absent(name: str, early: bool) -> Outcome:
+    if early:
+        return _not_yet(name, name)
+    service = _service_of(name).removesuffix(".service")
+    return fail(
+        (f"{name} 沒有在執行", f"{name} has not joined"),
+        (f"執行 {RESTART} {service}；再看 journalctl -u {service} -n 50",
+         f"Run `{RESTART} {service}`; then look at `journalctl -u {service} -n 50`"),
+        name,
+    )  # fmt: skip
+
+
+def _joined(name: str, state: str, reason: str, early: bool) -> Outcome:
+    why_zh, why_en = (f"（{reason}）", f" ({reason})") if reason else ("", "")
+    said = (f"{name} 的裝置狀態是 {state}{why_zh}", f"{name} says its device is {state}{why_en}")
+    if state == "degraded":
+        step = (
+            "裝置仍在運作，會自動恢復；若一直如此，檢查裝置與它的位置",
+            "It still works and recovers by itself; if it stays so, look at the device and its place",
         )
+        return warn(said, step, name)
+    if state != "up" and early:
+        return warn(said, WAIT, name)
+    if state != "up":
+        return fail(said, ("檢查裝置的電源與接線；接好後會自動恢復", "Look at the device's power and cable; it comes back by itself"), name)
     return ok(f"{name} 正常", f"{name} has joined and its device works", name)
+
+
+def _service_of(name: str) -> str:
+    return f"store-{name}.service"
+
+
+def _not_yet(name: str, subject: str = "") -> Outcome:
+    return warn((f"{name} 正在啟動", f"{name} is starting"), WAIT, subject)
 
 
 def line(box: Box) -> list[Outcome]:
@@ -105,21 +137,23 @@ def line(box: Box) -> list[Outcome]:
 
 def services(box: Box) -> list[Outcome]:
     """systemd runs the units, where systemd runs."""
-    if not (box.root / "run" / "systemd" / "system").is_dir():
+    if not systemd.runs(box.root):
         return [skipped("這台機器沒有使用 systemd", "systemd does not run here")]
-    wanted = [*UNITS, *(f"store-{name}.service" for name in configured_units(box.known) if "@" in name)]
-    asked = subprocess.run(["systemctl", "is-active", *wanted], capture_output=True, text=True, timeout=ASK_S, check=False)
-    states = asked.stdout.split()
-    if len(states) != len(wanted):
-        return [skipped(f"systemctl 沒有回答：{asked.stderr.strip()[:120]}", f"systemctl did not answer: {asked.stderr.strip()[:120]}")]
-    found = [_service(name, state) for name, state in zip(wanted, states, strict=True)]
+    wanted = [*UNITS, *(_service_of(name) for name in configured_units(box.known) if "@" in name)]
+    states = systemd.states(box.root, wanted)
+    early = systemd.booting(box.root)
+    if not states:
+        return [skipped("systemctl 沒有回答", "systemctl did not answer")]
+    found = [_service(name, states[name], early) for name in wanted]
     bad = [outcome for outcome in found if outcome.state is not State.OK]
     return bad or [ok(f"{len(wanted)} 個服務都在執行", f"All {len(wanted)} services are active")]
 
 
-def _service(name: str, state: str) -> Outcome:
-    if state == "active":
+def _service(name: str, state: str, early: bool) -> Outcome:
+    if state == systemd.ACTIVE:
         return ok(f"{name} 執行中", f"{name} is active", name)
+    if state == systemd.STARTING or (early and state in ("inactive", "activating")):
+        return _not_yet(name, name)
     return fail(
         (f"{name} 的狀態是 {state}", f"{name} is {state}"),
         (f"執行 {RESTART} {name}；再看 journalctl -u {name} -n 50", f"Run `{RESTART} {name}`; then look at `journalctl -u {name} -n 50`"),

@@ -81,15 +81,14 @@ def test_a_summary_is_one_flat_object_of_medians() -> None:
 
 
 def test_make_bench_runs_every_benchmark_there_is() -> None:
-    runnable = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main()" in path.read_text() and path.stem != "__main__"}
-    assert set(every.BENCHMARKS) == runnable
+    runnable = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "def main()" in path.read_text()}
+    assert set(every.BENCHMARKS) == runnable - {"__main__", "crash"}  # crash is what a power-cut replay starts, and measures nothing
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [[], ["--json"]])
-def test_the_program_measures_a_whole_store_within_its_aims(option: list[str]) -> None:
+def test_the_program_measures_a_whole_store_within_its_aims() -> None:
     began_s = time.monotonic()
-    options = ["--windows", "1", "--window", "5", "--settle", "20", "--skip-install", *option]
+    options = ["--windows", "1", "--window", "5", "--settle", "20", "--skip-install", "--json"]
     done = subprocess.run([sys.executable, "-m", "benchmarks.footprint", *options], cwd=ROOT, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
@@ -98,8 +97,7 @@ def test_the_program_measures_a_whole_store_within_its_aims(option: list[str]) -
     assert 80 < flat["shop_pss_mb"] <= footprint.AIMS["shop_pss_mb"]
     assert 0 < flat["idle_cpu_pct"] < 5  # a window this short and a machine this busy prove no more
     assert time.monotonic() - began_s > 20
-    if option:
-        assert len(json.loads(lines[0])["windows"]) == 1
+    assert len(json.loads(lines[0])["windows"]) == 1
 
 
 @pytest.mark.slow

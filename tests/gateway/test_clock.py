@@ -13,9 +13,7 @@ HOUR_US = 3600 * 10**6
 class SettableClock(SystemClock):
     """The clock of a machine whose boot time is set by hand; its wall clock is patched in `time`."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.boot_ns = 10**9
+    boot_ns = 10**9
 
     def boottime_ns(self) -> int:
         return self.boot_ns
@@ -54,6 +52,23 @@ def test_the_floor_has_a_minute_of_slack_and_never_sinks(wall: dict[str, int]) -
     assert clock.bounds_us() == (wall["us"], wall["us"])
     wall["us"] -= 2_000_000
     assert clock.now().trust is TimeTrust.UNTRUSTED
+
+
+def test_the_floor_rises_with_the_boot_time_and_not_with_the_wall_clock(wall: dict[str, int]) -> None:
+    clock = SettableClock()
+    past_us = wall["us"]
+    clock.raise_floor(past_us)
+    clock.boot_ns += 2 * HOUR_US * 1000
+    wall["us"] += HOUR_US  # it was set back an hour meanwhile
+    assert clock.now().trust is TimeTrust.UNTRUSTED
+    assert clock.bounds_us() == (past_us + 2 * HOUR_US, None)
+    wall["us"] += 100 * HOUR_US  # a leap forward raises nothing
+    assert clock.now().trust is TimeTrust.HOLDOVER
+    wall["us"] = past_us + 2 * HOUR_US
+    assert clock.now().trust is TimeTrust.HOLDOVER
+    clock.raise_floor(past_us + HOUR_US)  # known later, but earlier than what has certainly passed
+    clock.boot_ns += HOUR_US * 1000
+    assert clock.bounds_us() == (past_us + 3 * HOUR_US, None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_bridge.hq.options import HqOptions
 from gateway.config import SECTION_TYPES, load, parse
 from gateway.errors import ConfigError
 
@@ -25,6 +27,24 @@ Relative paths of `[paths]` and of a locker's `port` start at the file's own fol
 
 Written from `gateway/config.py` by its test; change the descriptions there.
 """
+HQ_TAIL: Final = """## Headquarters
+
+Headquarters reads a file of its own, `store-gateway run hq --config hq.toml`. Port 0 takes a free one, the same again at the next start.
+
+| key | default | meaning |
+|---|---|---|
+| `data_dir` | needed | Its folder: keys, ports, backups, and the database unless another one is named. |
+| `database` | `""` | `postgresql://USER@HOST:PORT/NAME`, PostgreSQL 15 or newer. Empty: `hq.db` in the folder, SQLite. |
+| `keep_backups` | `7` | How many of `hq backup`; shops keep their money rows until the lowest of these has them. |
+| `http_host`, `http_port` | `"127.0.0.1"`, `0` | Where pages and API listen. |
+| `broker_host`, `broker_port` | `"127.0.0.1"`, `0` | Where the broker inside headquarters listens. |
+| `external` | none | A broker that runs elsewhere: `host`, `port`, `server_name`, `tls`, `others`. |
+| `names` | `[]` | Other host names the pages may be asked for by, and that the certificates bear. |
+| `enrol_host`, `enrol_port` | `"127.0.0.1"`, `0` | Where the HTTPS door for new boxes listens. |
+| `enrol_name` | `""` | The host that labels tell boxes; empty: the first of `names`, else `enrol_host`. |
+| `relay_ports` | `{}` | Of the shops' lines in a rehearsal, by shop. |
+| `camera_control` | none | Socket of a virtual camera that can be shown codes. |
+"""
 
 
 # ---------------------------------------------------------------- the page
@@ -32,7 +52,7 @@ Written from `gateway/config.py` by its test; change the descriptions there.
 
 def render() -> str:
     """The page, from the types and their descriptions."""
-    return "\n".join([HEAD, *(_section(name, kind) for name, kind in SECTION_TYPES.items())])
+    return "\n".join([HEAD, *(_section(name, kind) for name, kind in SECTION_TYPES.items()), HQ_TAIL])
 
 
 def _section(name: str, kind: type[msgspec.Struct]) -> str:
@@ -147,7 +167,7 @@ def test_no_unknown_key_slips_through(key: str) -> None:
         ("ble", "exit_after_s = nan"),
         ("ble", 'radio = ["bluez"]'),
         ("bridge", "batch_rows = 0"),
-        ("bridge", "batch_rows = 1001"),
+        ("bridge", "batch_rows = 2001"),
         ("bridge", "answer_s = -1"),
         ("scanner", "frames_per_s = 61"),
         ("ble.tags", 'kind = "stranger"'),
@@ -222,3 +242,8 @@ def test_a_unit_finds_its_station(shop_text: str) -> None:
 
 def test_every_table_of_the_page_is_toml(shop_text: str) -> None:
     assert set(tomllib.loads(everything(shop_text))) == {name.partition(".")[0] for name in SECTION_TYPES}
+
+
+def test_every_option_of_headquarters_is_explained_and_no_other() -> None:
+    rows = [line.split(" | ")[0] for line in HQ_TAIL.splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(HqOptions.__struct_fields__)

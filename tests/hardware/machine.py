@@ -43,14 +43,17 @@ class Machine:
         """The host's end of the guest's /dev/ttyS1."""
         return self.state / self.name / "serial1.sock"
 
-    def boot(self, cloud: int, *, fresh: bool = False, memory_mb: int = 1024) -> float:
-        """Switch it on, with the data disk that loses what was not flushed. Returns the seconds until it answered.
+    def boot(self, cloud: int, *, fresh: bool = False, data: str = "volatile", memory_mb: int = 1024) -> float:
+        """Switch it on. Returns the seconds until it answered.
+
+        Args:
+            data: The data disk's nature: `volatile` loses what was not flushed, `lying` only says that it has flushed.
 
         Raises:
             Failed: It does not come up.
         """
         began_s = time.monotonic()
-        words = ["--data", "volatile", "--cloud", str(cloud), "--mem", str(memory_mb), *(["--fresh"] if fresh else [])]
+        words = ["--data", data, "--cloud", str(cloud), "--mem", str(memory_mb), *(["--fresh"] if fresh else [])]
         done = self._call("boot", *words, timeout_s=420)
         if done.returncode:
             raise Failed(f"it did not boot: {done.stderr.strip()[-300:]}")
@@ -65,6 +68,11 @@ class Machine:
         log = self.state / self.name / "voldisk.log"
         found = re.findall(r"unflushed pieces (\d+) kept (\d+) \(torn (\d+)\)", log.read_text() if log.exists() else "")
         return sum(int(n) for n, _, _ in found), sum(int(n) - int(kept) + int(torn) for n, kept, torn in found)
+
+    def console(self) -> str:
+        """The last words on its screen."""
+        lines = (self.state / self.name / "console.log").read_text(errors="replace").splitlines()
+        return " / ".join(line.strip() for line in lines[-6:] if line.strip())[-300:]
 
     def off(self) -> bool:
         """An orderly end; whether it came in time."""

@@ -20,7 +20,7 @@ from typing import Final
 
 from msgspec.structs import asdict
 
-from tests.hardware import devices, faults
+from tests.hardware import cuts, devices, faults
 from tests.hardware.machine import Failed, Machine, find_rig
 from tests.hardware.outside import BROKER, DOOR, GUEST_PORT, STORE, Headquarters, TheLine, build_wheel
 from tests.hardware.shop import COMPARTMENTS, Shop
@@ -29,9 +29,10 @@ from tests.hardware.wall import Wall
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 INSTALL, ENROL, SERVE = "installed", "enrolled by label", "all units active"
+POWER, LYING = "power cuts, volatile disk", "lying disk"
 ROWS: Final = (
     INSTALL, ENROL, SERVE, "voucher by camera", "tag by bluetoothd", "door by serial line", "killed, back", "hung, back",
-    "line pulled", "power cuts", "everything once", "doctor", "switched off",
+    "line pulled", POWER, "everything once", "doctor", "switched off", LYING,
 )  # fmt: skip
 
 
@@ -69,15 +70,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--rig", type=Path, default=usual, help="folder of the rig; default: RIG, or ../shared/tools/rig beside the checkout"
     )
-    parser.add_argument("--cuts", type=int, default=10, help="how many power cuts (10)")
+    parser.add_argument("--cuts", type=int, default=20, help="how many power cuts on the disk that keeps its word (20)")
+    parser.add_argument("--lies", type=int, default=3, help="how many on the disk that does not (3)")
     parser.add_argument("--seed", type=int, default=random.randrange(1, 10**6), help="of the moments of the power cuts")
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="ROW",
-        choices=ROWS,
-        help="these rows, and those every other stands on; may be repeated",
+        type=_row,
+        help="the row that begins so, and those every other stands on; may be repeated",
     )
     parser.add_argument("--nice", type=int, default=15, help="how far everything else goes before the machine (15)")
     parser.add_argument("--json", action="store_true", help="rows as JSON instead of a table; the SUMMARY line stays last")
@@ -85,6 +87,13 @@ def _options() -> argparse.Namespace:
     if options.only:
         options.only += [INSTALL, ENROL, SERVE]
     return options
+
+
+def _row(text: str) -> str:
+    found = [row for row in ROWS if row.startswith(text)]
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"no row, or more than one, begins so: {', '.join(ROWS)}")
+    return found[0]
 
 
 def _run(table: Table, options: argparse.Namespace, rig: Path, folder: Path) -> None:
@@ -99,7 +108,8 @@ def _run(table: Table, options: argparse.Namespace, rig: Path, folder: Path) -> 
         wall = Wall(machine.serial, folder / "wall.doors.json", COMPARTMENTS)
         stack.callback(wall.close)
         shop = Shop(machine, headquarters)
-        cuts = faults.PowerCuts(shop, line.port, options.cuts, options.seed)
+        honest = cuts.PowerCuts(shop, line.port, options.cuts, options.seed)
+        lying = cuts.LyingDisk(shop, line.port, options.lies, options.seed)
         table.show(INSTALL, lambda: _install(shop, line, folder))
         table.show(ENROL, lambda: devices.enrol_by_label(shop), INSTALL)
         table.show(SERVE, lambda: devices.all_units(shop), ENROL)
@@ -109,10 +119,11 @@ def _run(table: Table, options: argparse.Namespace, rig: Path, folder: Path) -> 
         table.show("killed, back", lambda: faults.killed(shop), SERVE)
         table.show("hung, back", lambda: faults.hung(shop), SERVE)
         table.show("line pulled", lambda: faults.line_pulled(shop), SERVE)
-        table.show("power cuts", cuts.show, SERVE)
+        table.show(POWER, honest.show, SERVE)
         table.show("everything once", lambda: faults.everything_once(shop), SERVE)
         table.show("doctor", lambda: faults.doctor(shop), SERVE)
         table.show("switched off", lambda: _switch_off(machine), INSTALL)
+        table.show(LYING, lying.show, SERVE)  # last: the disk may be no good afterwards
 
 
 def _way(headquarters: Headquarters, name: str) -> tuple[str, int] | None:
@@ -142,7 +153,7 @@ def _switch_off(machine: Machine) -> str:
 
 
 def _print(row: Row) -> None:
-    print(f"{row.outcome}  {row.name:20} {row.took_s:7.1f} s  {row.seen}", flush=True)
+    print(f"{row.outcome}  {row.name:25} {row.took_s:7.1f} s  {row.seen}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from gateway.rules.reasons import Text
 from provisioning.checks import machine
 from provisioning.checks.outcome import Box, Check, Outcome
 from provisioning.doctor import CHECKS, as_json, as_text, examine, exit_status, look_at
-from tests.provisioning.shop import ROOT, Shop, as_nobody, command, pretend, says
+from tests.provisioning.shop import ROOT, Shop, as_nobody, command, says
 
 # ---------------------------------------------------------------- all of it
 
@@ -238,9 +238,9 @@ def running() -> Iterator[Shop]:
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE row SET event = CAST(replace(CAST(event AS TEXT), 'store-gateway', 'store-gatewaz') AS BLOB) WHERE seq = 1",
-        "UPDATE row SET record_us = record_us + 1 WHERE lane = 0",
-        "UPDATE row SET seq = 5 WHERE seq = 1",
+        "UPDATE block SET body = zeroblob(length(body)) WHERE first = 1",
+        "UPDATE block SET until_us = until_us + 1 WHERE lane = 0",
+        "UPDATE block SET first = 5 WHERE first = 1",
     ],
 )
 def test_a_changed_row(running: Shop, shop: Shop, damage: str) -> None:
@@ -263,11 +263,9 @@ def test_documents_that_never_came(running: Shop) -> None:
 def test_documents_in_force_and_old_ones(shop: Shop) -> None:
     now_us = time.time_ns() // 1000
     for name in ("keys", "staff"):
-        _sql(shop.ledger, f"INSERT INTO document VALUES ('{name}', 4, x'00')")
-        event = json.dumps({"type": "CatalogApplied", "name": name})
-        _sql(shop.ledger, f"INSERT INTO row VALUES (1, 2, {len(name)}, {now_us}, 'CatalogApplied', CAST('{event}' AS BLOB), '', x'00')")
+        _sql(shop.ledger, f"INSERT INTO document (name, version, sealed, since_us) VALUES ('{name}', 4, x'00', {now_us})")
     assert says(shop.one("documents").what, "keys v4, staff v4")
-    _sql(shop.ledger, "UPDATE row SET record_us = record_us - 100 * 86400 * 1000000")
+    _sql(shop.ledger, "UPDATE document SET since_us = since_us - 100 * 86400 * 1000000")
     assert shop.one("documents").state == "warn" and says(shop.one("documents").what, "100 days old")
 
 
@@ -327,17 +325,3 @@ def test_a_port_on_which_something_else_answers(shop: Shop) -> None:
         began_s = time.monotonic()
         assert look_at(shop.toml).view is None  # it accepts, and says nothing
         assert time.monotonic() - began_s < 4
-
-
-def test_services_that_systemd_does_not_run(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shop.one("services", tmp_path).state == "skipped"
-    (tmp_path / "run/systemd/system").mkdir(parents=True)
-    pretend(
-        tmp_path, monkeypatch, "systemctl", "shift; for unit in $@; do case $unit in *bridge*) echo failed;; *) echo active;; esac; done"
-    )
-    finding = shop.one("services", tmp_path)
-    assert (
-        finding.subject == "store-bridge.service" and says(finding.what, "failed") and says(finding.next_step, "journalctl -u store-bridge")
-    )
-    pretend(tmp_path, monkeypatch, "systemctl", "shift; for unit in $@; do echo active; done")
-    assert shop.one("services", tmp_path).state == "ok"

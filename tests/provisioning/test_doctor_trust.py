@@ -191,7 +191,10 @@ def test_logs_that_wear_the_card_out(shop: Shop, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[2] / "systemd/journald.conf", lib / "50-store.conf")  # what the installer brings
     assert shop.one("journal", tmp_path).state == "ok"
     (etc / "50-store.conf").write_text("[Journal]\nStorage=persistent\n")  # /etc masks the same name in /usr/lib
-    assert says(shop.one("journal", tmp_path).what, "Storage=persistent")
+    finding = shop.one("journal", tmp_path)
+    assert says(finding.what, "Storage=persistent") and says(finding.next_step, "store-gateway install")
+    shutil.copy(lib / "50-store.conf", etc / "10-store.conf")
+    assert says(shop.one("journal", tmp_path).next_step, "50-store.conf, which overrides ours")  # installing again would not help
     (etc / "60-mine.conf").write_text("rubbish\n")
     (etc / "70-mine.conf").write_text("[Journal]\nStorage=none\n")
     assert shop.one("journal", tmp_path).state == "ok"

@@ -293,3 +293,8 @@ def test_a_wheel_without_the_libraries_of_a_unit_is_refused(monkeypatch: pytest.
     with pytest.raises(ConfigError, match="libraries of locker") as refused:
         check_libraries(config)
     assert "store-gateway[ble,bridge,kiosk,locker,scanner]" in refused.value.hint
+
+
+def test_the_docs_have_every_library_installed_that_a_box_may_need() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "install.md").read_text(encoding="utf-8")
+    assert f'pip install --no-index --find-links WHEELS "store-gateway[{",".join(sorted(LIBRARIES))}]"' in page

@@ -92,9 +92,12 @@ def plant(shop: Shop) -> list[str]:
     connection = sqlite3.connect(shop.ledger)
     for number, one in enumerate(SECRETS, 1):
         event = json.dumps({"type": "RedemptionRefused", "reason": one, "voucher_id": CARDS[0]})
-        connection.execute("INSERT INTO row VALUES (1, 0, ?, 1, ?, ?, ?, x'00')", (number, one, event.encode(), one))
-        connection.execute("INSERT INTO answer VALUES (?, ?, ?, 1)", (one, one.encode(), event.encode()))
-        connection.execute("INSERT INTO document VALUES (?, 1, ?)", (one, one.encode()))
+        local = one.encode() + event.encode()
+        kinds = json.dumps({one: 1})
+        connection.execute(
+            "INSERT INTO block VALUES (NULL, 1, 0, ?, ?, 1, ?, x'00', ?, ?, x'00')", (number, number, kinds, event.encode(), local)
+        )
+        connection.execute("INSERT INTO document (name, version, sealed) VALUES (?, 1, ?)", (one, one.encode()))
     connection.commit()
     connection.close()
     bodies = [line for key in keys for line in key.splitlines() if not line.startswith("-----")]

@@ -163,7 +163,7 @@ async def test_a_pasted_label_enrols_the_box_and_a_wrong_one_says_why(hq: Hq, co
         while (await page.get("/enroll/state")).json()["state"] != "refused":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         refused = (await page.get("/kiosk/counter")).text  # whatever page somebody opens
-        assert "這不是註冊標籤" in refused and 'data-reason="not_a_label"' in refused and "<form" in refused
+        assert "這不是註冊標籤" in refused and 'data-reason="not_a_label"' in refused and '<div id="ways">' in refused
         await page.post("/enroll", data={"code": f"  {await label_of(hq)}\r\n"})
         while (await page.get("/enroll/state")).json()["state"] != "enrolled":  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sqlite3
 import tempfile
 import threading
 import time
@@ -14,6 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from gateway.events import Lane
+from gateway.ledger import LedgerReader
 from gateway.locker.virtual import board_control
 from virtual_store.plan import Plan, Ports, free_port
 from virtual_store.shoppers import show
@@ -25,10 +26,10 @@ T = TypeVar("T")
 class RunningStore:
     """A store that runs until `close`."""
 
-    def __init__(self, folder: Path, seed: int = 7) -> None:
+    def __init__(self, folder: Path, seed: int = 7, broker: str = "amqtt") -> None:
         ports = Ports(*(free_port() for _ in range(4)))
         self.told: list[str] = []
-        self.starter = Starter(Plan(folder, ports, seed), self.told.append)
+        self.starter = Starter(Plan(folder, ports, seed, broker), self.told.append)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -119,7 +120,12 @@ class RunningStore:
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
         """Events of a type in the shop's ledger, read from its file."""
-        return _events(self.starter.ledger, "SELECT event FROM row WHERE type=? ORDER BY epoch, lane, seq", kind)
+        reader = LedgerReader(self.starter.ledger)
+        try:
+            found = [reader.rows(epoch.number, lane, 0, 10**9, 10**9) for epoch in reader.epochs() for lane in Lane]
+        finally:
+            reader.close()
+        return [json.loads(row.event) for lane in found for row in lane if row.type == kind]
 
     def drained(self) -> None:
         """Wait until HQ has acknowledged every row."""
@@ -142,14 +148,6 @@ class RunningStore:
                 if time.monotonic() > ends_s:
                     raise
                 time.sleep(0.1)
-
-
-def _events(path: Path, statement: str, *values: str) -> list[dict[str, Any]]:
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return [json.loads(event) for (event,) in connection.execute(statement, values)]
-    finally:
-        connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""`store-gateway store`, as a person or a script runs it."""
+"""`store-gateway store`, as a person or a script runs it, and what it leaves behind in logs."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 import pytest
 
 pytestmark = [pytest.mark.slow]
+# Logs fit for a flash card: a busy shop's units say what changes and nothing for each advert, frame, row or request.
+LINES = 12  # of a unit: its start, the line that is cut and mended, a device that comes
+BYTES = 2_000
+NANOBIND = re.compile(r"^(?:nanobind: .*| - .*|See https://nanobind.*)\n?", re.MULTILINE)  # zxing-cpp's binding, once at a process's end
 
 
 @pytest.fixture
@@ -37,8 +42,19 @@ def store(folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "gateway", "store", "--folder", str(folder), *options]
 
 
-def test_a_headless_day_ends_with_books_that_agree(folder: Path) -> None:
-    done = subprocess.run(store(folder, "--for", "45", "--headless"), capture_output=True, text=True, timeout=200, check=False)
+Day = tuple[Path, "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def day() -> Iterator[Day]:
+    """A headless day of three quarters of a minute, done."""
+    with tempfile.TemporaryDirectory(prefix="sgw-", ignore_cleanup_errors=True) as name:
+        options = ("--for", "45", "--headless")
+        yield Path(name), subprocess.run(store(Path(name), *options), capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_a_headless_day_ends_with_books_that_agree(day: Day) -> None:
+    folder, done = day
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith("SUMMARY ")
@@ -48,6 +64,17 @@ def test_a_headless_day_ends_with_books_that_agree(folder: Path) -> None:
     assert summary["produced"] == summary["stored"]
     assert summary["ready_s"] <= 20
     assert processes_of(folder) == []
+
+
+def test_a_busy_day_is_a_few_lines_of_log(day: Day) -> None:
+    folder, done = day
+    assert done.returncode == 0, done.stderr
+    logs = {path.stem: path.read_text(encoding="utf-8") for path in sorted((folder / "logs").glob("*.log"))}
+    assert {"core", "bridge", "ble@radio", "scanner@counter", "locker@wall", "hq"} <= logs.keys()
+    for unit, text in logs.items():
+        said = re.sub(NANOBIND, "", text)
+        assert len(said.splitlines()) <= LINES and len(said) <= BYTES, f"{unit} said:\n{said}"
+        assert not re.search(r"\b[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\b|V1:|SGE1:|\d{10,}", said), f"{unit} said:\n{said}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

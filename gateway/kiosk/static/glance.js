@@ -1,4 +1,5 @@
 // The shop at a glance: one live picture beside numbers.
+import { drawAdmission } from "./admission.js";
 import { Floor, doorLook, svg } from "./floor.js";
 import { follow } from "./live.js";
 import { clockTime, el, pick, t } from "./words.js";
@@ -90,6 +91,7 @@ function tick() {
 }
 
 function draw() {
+  drawAdmission($("unproven"), view.admission, view.now_us);
   floor.draw(view);
   drawLine(view.line);
   drawCounts(view.counts);

@@ -1,8 +1,10 @@
 // The kiosk of one station. Core's screen is the truth; this page shows it, and offers ways to present a code.
+import { drawAdmission } from "./admission.js";
 import { follow } from "./live.js";
 import { forget, newId, pending, present } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
 import { drawProblem, drawResult } from "./result.js";
+import { Witness } from "./witness.js";
 import { clockTime, el, icon, other, resetLanguage, t } from "./words.js";
 
 const IDLE_MS = 60000; // then ask; 20 s later everything is wiped
@@ -14,6 +16,7 @@ const KEYS = ["0123456789", "QWERTYP", "ASDFGHJK", "ZXCVBNM"]; // Crockford: no 
 const $ = (id) => document.getElementById(id);
 const station = document.body.dataset.station;
 const camera = new Camera();
+const witness = new Witness(station);
 const views = ["attract", "camera", "typing", "working", "result"];
 let shown = { number: -1, key: "", answer: null, problem: null, held: false };
 let nowUs = null, nowAt = 0, noticeTimer, idleTimer, stillTimer, endTimer;
@@ -262,6 +265,8 @@ function onView(view) {
   nowAt = performance.now();
   tick();
   $("offline").hidden = view.line.up;
+  drawAdmission($("unproven"), view.admission, view.now_us);
+  witness.heed(view.mark, view.admission.admitted);
   const screen = view.screen;
   if (screen.number === shown.number) return;
   const first = shown.number === -1;
@@ -276,7 +281,7 @@ setInterval(tick, 1000);
 follow(`/v1/stations/${encodeURIComponent(station)}/events`, onView, (lost) => {
   $("lost").hidden = !lost;
   if (lost && shown.number >= 0) shown.number = -2; // a core that comes back counts anew
-});
+}, () => witness.present());
 const unfinished = pending();
 if (unfinished) send(unfinished.address, unfinished.body);
 else forget();

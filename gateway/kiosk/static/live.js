@@ -3,7 +3,7 @@ const SILENCE_MS = 10000;
 const GRACE_MS = 1500; // a restart of core this short is nobody's business
 const AGAIN_MS = 1000;
 
-export function follow(address, onView, onLost) {
+export function follow(address, onView, onLost, onOpen = () => {}) {
   let source, silence, grace, lost = false;
 
   const tell = (now) => {
@@ -30,6 +30,7 @@ export function follow(address, onView, onLost) {
   const open = () => {
     source = new EventSource(address);
     silence = setTimeout(again, SILENCE_MS);
+    source.addEventListener("open", onOpen);
     source.addEventListener("view", (event) => {
       alive();
       onView(JSON.parse(event.data));
@@ -41,4 +42,5 @@ export function follow(address, onView, onLost) {
     });
   };
   open();
+  return { reopen: () => (source.close(), open()) }; // as somebody else: the browser has a new key
 }

@@ -1,13 +1,16 @@
 // The staff page: sign in by person and PIN, redeem, put orders behind doors. Works in any phone's browser.
+import { drawAdmission } from "./admission.js";
 import { follow } from "./live.js";
 import { ask, newId } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
 import { drawProblem, drawResult } from "./result.js";
 import { Devices, wantedCode } from "./devices.js";
+import { Witness } from "./witness.js";
 import { el, icon, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const camera = new Camera();
+const witness = new Witness("staff");
 const views = ["sign-in", "pin", "home", "devices", "camera", "typing", "working", "result"];
 const LISTS = { paid: ["paid", "staging"], staged: ["staged", "collecting"], collected: ["collected"] };
 let person = null, redraw = null, waiting = null, staging = null;
@@ -75,6 +78,7 @@ $("pin-form").addEventListener("submit", async (event) => {
 
 function enter(found) {
   person = found;
+  stream.reopen(); // this phone may have got its key just now
   $("who").textContent = found.name;
   delete $("who").dataset.t;
   $("to-devices").hidden = !found.roles.includes("manager");
@@ -239,6 +243,8 @@ document.addEventListener("language", () => {
 
 function onView(view) {
   $("offline").hidden = view.line.up;
+  drawAdmission($("unproven"), view.admission, view.now_us);
+  witness.heed(view.mark, view.admission.admitted);
   if (!person) return;
   clearTimeout(waiting);
   waiting = setTimeout(loadOrders, 150);
@@ -249,5 +255,5 @@ if (!hasCamera()) {
   $("by-camera").hidden = true;
   $("no-camera").hidden = false;
 }
-follow("/v1/store/events", onView, (lost) => ($("lost").hidden = !lost));
+const stream = follow("/v1/store/events", onView, (lost) => ($("lost").hidden = !lost), () => witness.present());
 fetch("/v1/staff/me").then(async (response) => response.ok && enter(await response.json()), () => {});

@@ -9,6 +9,9 @@ import pytest
 from cloud_bridge.hq.options import HqOptions
 
 from .rig import Hq, TestBox, headquarters, mosquitto
+from .stores import postgres, store
+
+__all__ = ["postgres", "store"]
 
 
 @pytest.fixture(params=["amqtt", "mosquitto"])

@@ -11,25 +11,30 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import Struct
 
-from cloud_bridge.envelope import Batch, Chunk, Want, WireRow, seal_batch
+from cloud_bridge.envelope import Batch, Chunk, Header, Want, seal_blocks, unseal_batch
 from cloud_bridge.hq.__main__ import run
 from cloud_bridge.hq.broker import BrokerFiles, free_port, mosquitto_conf
 from cloud_bridge.hq.options import Addresses, ExternalBroker, HqOptions, read_addresses
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
 from cloud_bridge.topics import Box
 from gateway.clock import SystemClock
+from gateway.columns import Tombstone, pack_columns, pack_plain, pack_tombstone
 from gateway.config import StoreTable
 from gateway.errors import BrokerError, ConfigError
 from gateway.events import Event, Instant, RedemptionRefused, TimeTrust, VoucherRedeemed
 from gateway.signed import (
     ACK_TAG,
     ANSWER_TAG,
+    ASK_TAG,
     BEAT_TAG,
     DOCUMENT_TAG,
     MANIFEST_TAG,
     RENEWED_TAG,
     Ack,
+    Ask,
     Beat,
     BeatAnswered,
     Document,
@@ -44,6 +49,7 @@ from provisioning.authority import Authority, Enrolment
 from provisioning.enroll import enrol
 
 PATIENCE_S = 8.0
+START_S = 40.0  # a process of its own imports much; other tests run beside it
 AT_US = 1_795_000_000_000_000
 T = TypeVar("T")
 
@@ -64,9 +70,77 @@ def refused(number: int, voucher_id: str | None = None, reason: str = "already_r
     return RedemptionRefused(f"p{number}", voucher_id, reason, "kiosk-1", "camera@front", None, instant())
 
 
+class WireRow(Struct, frozen=True):
+    """A row as a test writes it down."""
+
+    seq: int
+    record_us: int
+    event: bytes
+
+
+class Draft(Struct, frozen=True):
+    """A batch as a test writes it down; sealed as a box would, true or not."""
+
+    gateway: str
+    epoch: str
+    parent: str | None
+    parent_heads: dict[int, tuple[int, str]]
+    lane: int
+    rows: list[WireRow]
+    head: str
+    current: str
+    last: dict[int, int]
+    cursor: dict[int, int]
+    sent_us: int
+    proven: bool = True
+    tombstone: Tombstone | None = None  # instead of rows
+    columns: bool = False  # as sealed blocks are, instead of plain
+
+    @property
+    def first_seq(self) -> int:
+        return self.tombstone.first if self.tombstone else self.rows[0].seq if self.rows else 1
+
+    @property
+    def last_seq(self) -> int:
+        return self.tombstone.last if self.tombstone else self.rows[-1].seq if self.rows else 0
+
+
+class Block(Struct, frozen=True):
+    """What `seal_blocks` takes."""
+
+    first: int
+    last: int
+    section: bytes
+
+
+def header_of(draft: Draft) -> Header:
+    return Header(
+        gateway=draft.gateway, epoch=draft.epoch, proven=draft.proven, parent=draft.parent, parent_heads=draft.parent_heads,
+        lane=draft.lane, first=draft.first_seq, last=draft.last_seq, head=draft.head, current=draft.current, last_seqs=draft.last,
+        cursors=draft.cursor, sent_us=draft.sent_us,
+    )  # fmt: skip
+
+
+def section_of(draft: Draft) -> bytes:
+    if draft.tombstone is not None:
+        return pack_tombstone(draft.tombstone)
+    rows = [(row.record_us, bytes(row.event)) for row in draft.rows]
+    return pack_columns(rows) if draft.columns else pack_plain(rows)
+
+
+def seal_batch(draft: Draft, key: Ed25519PrivateKey) -> bytes:
+    return seal_blocks(header_of(draft), [Block(draft.first_seq, draft.last_seq, section_of(draft))], key)
+
+
+def opened(draft: Draft) -> Batch:
+    """The batch headquarters gets to see."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(31) + b"k")
+    return unseal_batch(seal_batch(draft, key), key.public_key())
+
+
 def wire(seq: int, event: Event | bytes, record_us: int | None = None) -> WireRow:
     raw = event if isinstance(event, bytes) else msgspec.json.encode(event)
-    return WireRow(seq, record_us if record_us is not None else now_us(), msgspec.Raw(raw))
+    return WireRow(seq, record_us if record_us is not None else now_us(), raw)
 
 
 async def until(what: Callable[[], T | None], patience_s: float = PATIENCE_S) -> T:
@@ -87,6 +161,7 @@ class TestBox:
         facts = enrolment.facts
         self.box = Box(facts.tenant, facts.store, facts.gateway)
         self.acks: list[Ack] = []
+        self.asks: list[Ask] = []
         self.answers: list[BeatAnswered] = []
         self.manifests: list[Manifest] = []
         self.chunks: list[Chunk] = []
@@ -96,7 +171,7 @@ class TestBox:
         tls = TlsFiles(enrolment.ca_path, enrolment.cert_path, enrolment.key_path)
         self.mqtt = Mqtt(
             "127.0.0.1", port, f"box-{secrets.token_hex(8)}", tls, server_name="localhost",
-            subscriptions=[self.box.down(leaf) for leaf in ("ack", "beat", "manifest", "chunk", "renew")],
+            subscriptions=[self.box.down(leaf) for leaf in ("ack", "ask", "beat", "manifest", "chunk", "renew")],
             on_message=self._heard, on_state=lambda up: self.up.set() if up else self.up.clear(), backoff_base_s=0.05, backoff_cap_s=0.3,
         )  # fmt: skip
 
@@ -106,6 +181,8 @@ class TestBox:
             self.others.append(incoming.topic)
         elif leaf == "ack":
             self.acks.append(unseal(ACK_TAG, incoming.payload, keys, Ack))
+        elif leaf == "ask":
+            self.asks.append(unseal(ASK_TAG, incoming.payload, keys, Ask))
         elif leaf == "beat":
             self.answers.append(unseal(ANSWER_TAG, incoming.payload, keys, BeatAnswered))
         elif leaf == "manifest":
@@ -116,15 +193,15 @@ class TestBox:
             self.chunks.append(msgspec.json.decode(incoming.payload, type=Chunk))
         incoming.ack()
 
-    def batch(self, rows: list[WireRow], **changes: Any) -> Batch:
+    def batch(self, rows: list[WireRow], **changes: Any) -> Draft:
         last = {0: rows[-1].seq if rows else 0}
-        plain = Batch(self.box.gateway, "1-abc", None, {}, 0, rows, f"{rows[-1].seq if rows else 0:064x}", "1-abc", last, {0: 0}, now_us())
+        plain = Draft(self.box.gateway, "1-abc", None, {}, 0, rows, f"{rows[-1].seq if rows else 0:064x}", "1-abc", last, {0: 0}, now_us())
         return msgspec.structs.replace(plain, **changes)
 
     def send_bytes(self, payload: bytes, topic: str | None = None) -> asyncio.Future[None]:
         return self.mqtt.publish(topic or self.box.up(0), payload, 1)
 
-    async def send(self, batch: Batch) -> Ack:
+    async def send(self, batch: Draft) -> Ack:
         """Send a batch and wait for its acknowledgement."""
         before = len(self.acks)
         self.send_bytes(seal_batch(batch, self.enrolment.sign_key), self.box.up(batch.lane))
@@ -209,8 +286,8 @@ async def cancel(task: "asyncio.Task[None]") -> None:
         await task
 
 
-async def addresses_of(data_dir: Path, still_alive: Callable[[], bool]) -> Addresses:
-    async with asyncio.timeout(PATIENCE_S):
+async def addresses_of(data_dir: Path, still_alive: Callable[[], bool], patience_s: float = START_S) -> Addresses:
+    async with asyncio.timeout(patience_s):
         while True:
             with contextlib.suppress(ConfigError):
                 return read_addresses(data_dir)

@@ -23,7 +23,7 @@ from gateway.signed import token_keys
 from gateway.token import TokenKind, VoucherClass, verify, voucher_ref
 from provisioning.authority import Enrolment
 
-from .rig import Hq, TestBox, addresses_of, headquarters, instant, redeemed, refused, shop, until, wire
+from .rig import Hq, TestBox, addresses_of, headquarters, instant, redeemed, refused, seal_batch, shop, until, wire
 
 SPAWN = (
     "import asyncio, sys; from cloud_bridge.hq.__main__ import run; from cloud_bridge.hq.options import HqOptions; "
@@ -79,8 +79,6 @@ async def test_killed_again_and_again_it_loses_and_doubles_nothing(tmp_path: Pat
 
 
 def box_batch(box: TestBox, rows: list[Any]) -> bytes:
-    from cloud_bridge.envelope import seal_batch
-
     return seal_batch(box.batch(rows), box.enrolment.sign_key)
 
 
@@ -221,7 +219,7 @@ async def test_a_silent_line_holds_bytes_and_lets_them_go() -> None:
         writer.close()
 
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    relay = Relay("127.0.0.1", 0, "127.0.0.1", server.sockets[0].getsockname()[1])
+    relay = Relay("127.0.0.1", 0, ("127.0.0.1", server.sockets[0].getsockname()[1]))
     await relay.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
     writer.write(b"one")

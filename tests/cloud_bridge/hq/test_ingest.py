@@ -9,10 +9,11 @@ import pytest
 from backports import zstd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud_bridge.envelope import MAX_BATCH_B, seal_batch
+from cloud_bridge.envelope import MAX_BATCH_B
+from gateway.columns import RollUp, Tombstone
 from gateway.signed import BATCH_TAG
 
-from .rig import Hq, TestBox, redeemed, refused, until, wire
+from .rig import Draft, Hq, TestBox, redeemed, refused, seal_batch, until, wire
 
 
 async def rejected(hq: Hq) -> dict[str, int]:
@@ -74,13 +75,59 @@ async def test_any_order_with_repeats_ends_complete(hq: Hq, box: TestBox) -> Non
 
 async def test_lanes_and_epochs_have_marks_of_their_own(hq: Hq, box: TestBox) -> None:
     await box.send(box.batch([wire(1, redeemed(1)), wire(2, redeemed(2))]))
-    child = {"epoch": "2-def", "current": "2-def", "parent": "1-abc", "parent_heads": {0: (5, "ab")}}
+    child = {"epoch": "2-def", "current": "2-def", "parent": "1-abc", "parent_heads": {0: (2, "ab")}}
     assert (await box.send(box.batch([wire(1, redeemed(3))], **child))).mark == 1
-    assert (await box.send(box.batch([wire(1, refused(1))], lane=2, last={2: 1}))).mark == 1
+    assert (await box.send(box.batch([wire(1, refused(1))], lane=2, last={0: 5, 2: 1}))).mark == 1
     books = {(entry["epoch"], entry["lane"]): entry for entry in (await hq.get("/api/books"))["entries"]}
-    assert books["1-abc", 0]["produced"] == 5
-    assert books["1-abc", 0]["unexplained"] == 3
-    assert books["2-def", 0]["unexplained"] == 0
+    assert [books["1-abc", 0][name] for name in ("produced", "received", "waiting", "unexplained")] == [5, 2, 3, 0]
+    assert [books["2-def", 0][name] for name in ("produced", "received", "waiting", "unexplained")] == [1, 1, 0, 0]
+    assert books["1-abc", 2]["received"] == 1
+
+
+async def test_rows_of_a_start_wait_for_those_before_it_and_the_box_hears_which(hq: Hq, box: TestBox) -> None:
+    child = box.batch([wire(1, redeemed(9))], epoch="2-def", current="2-def", parent="1-abc", parent_heads={0: (3, "ab")})
+    rows = [wire(n, redeemed(n)) for n in (1, 2, 3)]
+    await box.send(box.batch(rows[:1]))
+    for _ in range(2):
+        before = len(box.acks)
+        box.send_bytes(seal_batch(child, box.enrolment.sign_key))
+        await until(lambda before=before: len(box.acks) >= before + 2)  # type: ignore[misc]
+        parent, own = box.acks[-2:]
+        assert (parent.epoch, parent.seq, parent.mark, parent.head) == ("1-abc", 1, 1, f"{1:064x}")
+        assert (own.epoch, own.seq, own.mark, own.head) == ("2-def", 0, 0, "")
+    assert [(ask.epoch, ask.lane, ask.from_seq) for ask in box.asks] == [("1-abc", 0, 1)]  # once in five seconds
+    assert await total(hq) == 1
+    await box.send(box.batch(rows))
+    assert (await box.send(child)).mark == 1
+    assert await total(hq) == 4
+
+
+async def test_what_was_declared_closes_the_books(hq: Hq, box: TestBox) -> None:
+    await box.send(box.batch([wire(1, redeemed(1))], lane=1, last={1: 900}))
+    gone = Tombstone(2, 900, "disk_full", [RollUp("2026-11-21", "VisitEnded", "door", 400, 900.0)])
+    ack = await box.send(box.batch([], lane=1, tombstone=gone, head="ab", last={1: 900}))
+    assert (ack.seq, ack.head, ack.mark) == (900, "ab", 900)
+    (entry,) = (await hq.get("/api/books"))["entries"]
+    assert [entry[name] for name in ("produced", "received", "declared", "waiting", "unexplained")] == [900, 1, 899, 0, 0]
+    assert await total(hq, "visits") == 400
+
+
+async def test_a_restored_headquarters_asks_again_when_it_hears_what_it_has_lost(hq: Hq, box: TestBox) -> None:
+    await box.send(box.batch([wire(1, redeemed(1))], cursor={0: 7, 1: 4}))
+    await until(lambda: len(box.asks) >= 2)
+    assert {(ask.epoch, ask.lane, ask.from_seq) for ask in box.asks} == {("1-abc", 0, 0), ("1-abc", 1, 0)}
+
+
+@pytest.mark.slow
+async def test_a_beat_alone_makes_a_restored_headquarters_ask_for_the_whole_line(demo: Hq) -> None:
+    async with demo.connected(await demo.new_box()) as box:
+        heads = {0: (5, "ab"), 1: (9, "cd")}
+        early = box.batch([wire(1, redeemed(1))], epoch="2-b", current="3-c", parent="1-a", parent_heads=heads, lane=2)
+        await box.send(early)  # tells what 2-b continues
+        await box.beat(2, epoch="3-c", last={0: 8}, cursor={0: 8}, parent="2-b", parent_heads={0: (2, "ef"), 2: (1, "01")})
+        await until(lambda: len(box.asks) >= 4, 12)
+        asked = {(ask.epoch, ask.lane, ask.from_seq) for ask in box.asks}
+        assert asked >= {("3-c", 0, 0), ("2-b", 0, 0), ("1-a", 0, 0), ("1-a", 1, 0)}
 
 
 async def test_other_rows_under_known_numbers_are_never_acknowledged(hq: Hq, box: TestBox) -> None:
@@ -171,16 +218,20 @@ async def test_an_oversized_message_is_dropped(hq: Hq, box: TestBox) -> None:
 async def test_nonsense_of_every_kind_stops_nothing(hq: Hq, box: TestBox) -> None:
     key, chance = box.enrolment.sign_key, random.Random(1)
     deep = zstd.compress(b'{"gateway":' + b"[" * 50_000 + b"]" * 50_000 + b"}", 3)
-    for payload in (b"", b"SGR1", chance.randbytes(200), BATCH_TAG + key.sign(BATCH_TAG + deep) + deep):
+    for payload in (b"", b"SGR2", b"SGR3" + bytes(200), chance.randbytes(200), BATCH_TAG + key.sign(BATCH_TAG + deep) + deep):
         for topic in (box.box.up(0), box.box.up(9), box.box.up("beat"), box.box.up("want"), box.box.up("other")):
             box.send_bytes(payload, topic)
     impossible: tuple[dict[str, Any], ...] = (
         {"epoch": "x" * 70}, {"epoch": "a/b"}, {"lane": 7}, {"head": "not hex"}, {"last": {9: 1}}, {"last": {0: 1 << 70}},
-        {"parent": "", "parent_heads": {}}, {"parent_heads": {0: (-1, "")}}, {"rows": [wire(1 << 63, redeemed(1))]},
+        {"parent": "", "parent_heads": {}}, {"parent_heads": {0: (-1, "")}}, {"rows": [wire((1 << 62) + 5, redeemed(1))]},
         {"rows": [wire(1, redeemed(1), record_us=1 << 60)]}, {"rows": []}, {"rows": [wire(3, redeemed(1)), wire(1, redeemed(2))]},
+        {"rows": [wire(1, redeemed(1)), wire(3, redeemed(2))]}, {"parent": "1-abc"}, {"sent_us": -1}, {"cursor": {0: -1}},
+        {"tombstone": Tombstone(1, 5, "no reason!", [])}, {"tombstone": Tombstone(1, 5, "damaged", [RollUp("x", "A", "", 1, 0.0)])},
+        {"tombstone": Tombstone(1, 5, "damaged", [RollUp("2026-11-21", "A", "", 6, 0.0)])}, {"tombstone": Tombstone(5, 1, "damaged", [])},
     )  # fmt: skip
     for changes in impossible:
-        box.send_bytes(seal_batch(msgspec.structs.replace(box.batch([wire(1, redeemed(1))]), **changes), key))
+        draft: Draft = msgspec.structs.replace(box.batch([wire(1, redeemed(1))]), **changes)
+        box.send_bytes(seal_batch(draft, key))
     box.mqtt.publish(box.box.up("want"), b'{"name":"keys","version":' + b"9" * 300 + b',"offset":0}', 1)
     await box.send(box.batch([wire(1, redeemed(1))]))
     await box.beat(5)

@@ -7,7 +7,8 @@
 Run as a program with DBUS_SYSTEM_BUS_ADDRESS set; `--no-monitor` plays a bluetoothd without --experimental,
 `--discovering` one that scans for somebody else already; a second one takes the name from the first. Commands are JSON
 lines on standard input: {"advert": ADDRESS, "rssi": …, "manufacturer": {ID: HEX}, "service": {UUID: HEX}},
-{"connected": ADDRESS}, {"end_scan": true}. Each is answered by what was done.
+{"connected": ADDRESS}, {"end_scan": true}, {"stick": true}: as BlueZ below 5.88, hold on to a scan that the kernel has ended,
+until the adapter is switched off and on (https://github.com/bluez/bluez/issues/807). Each is answered by what was done.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from typing import Annotated, Any, Final
 from dbus_fast import BusType, Message, NameFlag, PropertyAccess, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.annotations import DBusBool, DBusObjectPath, DBusSignature, DBusStr
+from dbus_fast.errors import DBusError
 from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 
 ADAPTER: Final = "/org/bluez/hci0"
@@ -30,6 +32,8 @@ class AdapterInterface(ServiceInterface):
         super().__init__("org.bluez.Adapter1")
         self.filter: dict[str, Any] = {}
         self.discovering = False
+        self.stuck = False
+        self.powered = True
         self.reported_s: dict[str, float] = {}
 
     @dbus_method()
@@ -44,6 +48,8 @@ class AdapterInterface(ServiceInterface):
 
     @dbus_method()
     def StopDiscovery(self) -> None:
+        if self.stuck:
+            raise DBusError("org.bluez.Error.InProgress", "Operation already in progress")
         self.discovering = False
         self.emit_properties_changed({"Discovering": False})
 
@@ -51,9 +57,15 @@ class AdapterInterface(ServiceInterface):
     def Address(self) -> DBusStr:
         return "00:00:5E:00:53:01"
 
-    @dbus_property(PropertyAccess.READ)
+    @dbus_property()
     def Powered(self) -> DBusBool:
-        return True
+        return self.powered
+
+    @Powered.setter
+    def Powered_set(self, on: DBusBool) -> None:
+        self.powered = on
+        self.stuck = self.discovering = False
+        self.emit_properties_changed({"Powered": on, "Discovering": False})
 
     @dbus_property(PropertyAccess.READ)
     def Discovering(self) -> DBusBool:
@@ -96,13 +108,17 @@ class Bluetoothd:
         if "end_scan" in command:
             self.adapter.StopDiscovery()
             return "ended"
+        if "stick" in command:
+            self.adapter.StopDiscovery()
+            self.adapter.stuck = True
+            return "stuck"
         if "connected" in command:
             return self._change(command["connected"], {"Connected": Variant("b", True)})
         return self._advertise(command)
 
     def _advertise(self, command: dict[str, Any]) -> str:
         address, now_s = command["advert"], time.monotonic()
-        if not self.adapter.discovering:
+        if not self.adapter.discovering or self.adapter.stuck or not self.adapter.powered:
             return "not scanning"
         if not self.registry.monitors and now_s - self.adapter.reported_s.get(address, -100.0) < DEDUPE_S:
             return "filtered by the controller"

@@ -194,6 +194,20 @@ async def test_a_scan_that_somebody_ended_is_started_again(bluetoothd: Any, syst
         assert set(await advertise(bluetoothd, 2)) == {"delivered"}
 
 
+@pytest.mark.slow
+async def test_a_scan_that_bluetoothd_holds_on_to_is_freed(bluetoothd: Any, system_bus: dict[str, str], tmp_path: Path) -> None:
+    await bluetoothd.start()
+    async with running_unit(tmp_path, system_bus) as core:
+        await core.until(device("up"))
+        await bluetoothd.tell(stick=True)
+        await core.until(device("down"))
+        core.stated.clear()
+        assert set(await advertise(bluetoothd, 2)) == {"not scanning"}
+        await core.until(device("up"))
+        assert set(await advertise(bluetoothd, 3)) == {"delivered"}
+        await core.until(lambda event: isinstance(event, VisitStarted))
+
+
 def test_a_stall_is_longer_than_the_gaps_a_radio_lives_with() -> None:
     silence = Silence(0.0)
     assert silence.stall_s == SHORTEST_STALL_S

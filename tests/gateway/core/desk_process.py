@@ -8,10 +8,11 @@ from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.core.desk import Desk
 from tests.conftest import HQ_KEY
+from tests.gateway.core.shop import SECRET
 
 if __name__ == "__main__":
 
     async def serve() -> None:
-        await Desk(load(Path(sys.argv[1])), SystemClock(), [HQ_KEY.public_key()], "test 1").run()
+        await Desk(load(Path(sys.argv[1])), SystemClock(), [HQ_KEY.public_key()], "test 1", secret=SECRET).run()
 
     asyncio.run(serve())

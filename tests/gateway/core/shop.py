@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.chain import decode_event
 from gateway.clock import Clock
 from gateway.codes import short_code
+from gateway.columns import Tombstone, unpack
 from gateway.config import GatewayConfig
 from gateway.core.desk import Desk
 from gateway.events import (
@@ -33,6 +35,7 @@ from tests.conftest import HQ_KEY, TOKEN_KEY, until
 
 GATEWAY, STORE = "box-7", 7
 END_S = 2_000_000_000
+SECRET = b"known to this box alone"
 PICKUP_ID = 0x2B
 ORDER_ID = voucher_ref(PICKUP_ID)
 LISTED = Voucher(voucher_ref(0x77), 9, "咖啡", "Coffee", 0, END_S)
@@ -109,7 +112,7 @@ class Shop:
         self._running: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        self.desk = Desk(self.config, self.clock, [HQ_KEY.public_key()], "test 1")
+        self.desk = Desk(self.config, self.clock, [HQ_KEY.public_key()], "test 1", secret=SECRET)
         self._running = asyncio.create_task(self.desk.run())
         await until(self.config.link_path.exists)
 
@@ -168,22 +171,25 @@ class Shop:
 
     def rows(self, *kinds: type[Row]) -> list[Any]:
         """Rows on the disk, of these kinds or all, in order."""
-        from gateway.chain import decode_event
-
-        reader = LedgerReader(self.config.ledger_path)
-        try:
-            found = [
-                decode_event(row.event)
-                for epoch in reader.epochs()
-                for lane in range(3)
-                for row in reader.rows(epoch.number, lane, 0, 10**9)
-            ]
-        finally:
-            reader.close()
+        found = [decode_event(event) for _, _, event in stored(self.config.ledger_path)]
         return [row for row in found if not kinds or isinstance(row, kinds)]
 
     def state_of(self, compartment: int) -> str:
         return next(view.state for view in self.desk.store_view().compartments if view.compartment == compartment)
+
+
+def stored(path: Path) -> list[tuple[int, int, bytes]]:
+    """Every row on the disk: epoch, lane, event."""
+    reader, found = LedgerReader(path), list[tuple[int, int, bytes]]()
+    try:
+        for epoch in reader.epochs():
+            for lane in range(3):
+                for block in reader.blocks(epoch.number, lane, 0, 10**9, 10**9):
+                    rows = unpack(block.section, block.first)
+                    found += [] if isinstance(rows, Tombstone) else [(epoch.number, lane, event) for _, event in rows]
+    finally:
+        reader.close()
+    return found
 
 
 @contextlib.contextmanager

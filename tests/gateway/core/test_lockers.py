@@ -205,7 +205,7 @@ async def test_an_edge_stated_again_is_one_edge_also_after_a_restart(shop: Shop)
     assert len(shop.rows()) == intent_rows + 1
     await shop.reopen()
     await asyncio.wait_for(again.state(event, "edge-1"), 10)
-    assert len(shop.rows()) == intent_rows + 2  # the new epoch's first row
+    assert len(shop.rows()) == intent_rows + 3  # the new epoch's first rows
     running.cancel()
 
 

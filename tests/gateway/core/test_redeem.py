@@ -3,11 +3,15 @@
 import asyncio
 import base64
 import secrets
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from backports import zstd
 
+from gateway.chain import MAC_B
 from gateway.core.requests import ConflictingKey
 from gateway.errors import LedgerError
 from gateway.events import RedemptionRefused, VoucherRedeemed
@@ -176,7 +180,17 @@ async def test_no_foreign_number_is_on_the_disk(shop: Shop) -> None:
     for path in files:
         content = path.read_bytes()
         assert not [each for each in wanted if each in content], path
-    assert voucher_ref(42).encode() in shop.config.ledger_path.read_bytes()  # the search would have found it
+    unpacked = packed_contents(shop.config.ledger_path)
+    assert not [each for each in wanted if each in unpacked]
+    assert voucher_ref(42).encode() in unpacked  # the search would have found it
+
+
+def packed_contents(path: Path) -> bytes:
+    """What lies compressed in a ledger: rows, and what stays on the box beside them."""
+    connection = sqlite3.connect(path)
+    found = connection.execute("SELECT body, substr(local, ?) FROM block", (MAC_B + 1,)).fetchall()
+    connection.close()
+    return b"".join(zstd.decompress(packed) for row in found for packed in row if packed)
 
 
 async def test_a_driver_gets_the_answer_to_what_it_presented_and_again_after_cores_restart(shop: Shop) -> None:
@@ -192,10 +206,8 @@ async def test_a_driver_gets_the_answer_to_what_it_presented_and_again_after_cor
 
 
 async def test_after_a_failed_commit_nothing_is_answered_and_core_ends(shop: Shop) -> None:
-    import sqlite3
-
     breaker = sqlite3.connect(shop.config.ledger_path, isolation_level=None)
-    breaker.execute("CREATE TRIGGER full BEFORE INSERT ON row BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    breaker.execute("CREATE TRIGGER full BEFORE INSERT ON block BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     breaker.close()
     answer = asyncio.ensure_future(shop.desk.present(presented(voucher_token()), station="counter"))
     with pytest.raises(LedgerError, match="disk full"):

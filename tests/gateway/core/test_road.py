@@ -35,9 +35,10 @@ class Bridge:
 def right_ack(shop: Shop, seq: int = 2) -> Ack:
     reader = LedgerReader(shop.config.ledger_path)
     epoch = reader.epochs()[-1]
-    row = reader.rows(epoch.number, 0, seq - 1, seq)[0]
+    head = reader.head_at(epoch.number, 0, seq)
     reader.close()
-    return Ack(GATEWAY, epoch.name, 0, seq, row.mac.hex(), seq, HQ_TIME_US)
+    assert head is not None
+    return Ack(GATEWAY, epoch.name, 0, seq, head.hex(), seq, HQ_TIME_US)
 
 
 async def ack(shop: Shop, message: bytes) -> None:
@@ -110,10 +111,10 @@ async def test_the_bridge_is_told_committed_rows_only_and_on_every_return(shop: 
         await asyncio.sleep(0.05)
         assert len(bridge.notices) == heard
     await redeeming
-    await until(lambda: bridge.notices[-1].reach[1].get(0) == 2)
+    await until(lambda: bridge.notices[-1].reach[1].get(0) == 3)
     await shop.reopen()
     await until(lambda: bridge.notices[-1].epoch == 2)
-    assert bridge.notices[-1].reach[1][0] == 2
+    assert bridge.notices[-1].reach[1][0] == 3
     await bridge.leave()
 
 
@@ -121,8 +122,8 @@ async def test_an_epoch_hq_has_whole_is_not_named_any_more(shop: Shop) -> None:
     ledger_lanes = LedgerReader(shop.config.ledger_path)
     epoch = ledger_lanes.epochs()[0]
     for lane in (0, 2):
-        row = ledger_lanes.rows(1, lane, 0, 1000)[-1]
-        await ack(shop, seal(ACK_TAG, Ack(GATEWAY, epoch.name, lane, row.seq, row.mac.hex(), row.seq, HQ_TIME_US), HQ_KEY))
+        last = ledger_lanes.blocks(1, lane, 0, 1000, 1000)[-1]
+        await ack(shop, seal(ACK_TAG, Ack(GATEWAY, epoch.name, lane, last.last, last.head.hex(), last.last, HQ_TIME_US), HQ_KEY))
     ledger_lanes.close()
     await shop.reopen()
     bridge = Bridge(shop)

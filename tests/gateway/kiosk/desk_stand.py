@@ -9,9 +9,10 @@ from gateway import codes
 from gateway.catalog import Catalog
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
-from gateway.core.devices import Devices
+from gateway.core.devices import Device, Devices
 from gateway.core.requests import ConflictingKey
-from gateway.core.views import CompartmentView, LineView, OrderView, Screen, StoreView, UnitView, ZoneView
+from gateway.core.views import AdmissionView, CompartmentView, LineView, OrderView, Screen, StoreView, UnitView, ZoneView
+from gateway.core.witnesses import Heard, Word
 from gateway.events import CodePresented, DevicePaired, DeviceRevoked, Row
 from gateway.rules import answers
 from gateway.rules.reasons import Text
@@ -65,6 +66,9 @@ class DeskStand:
         self.rows: list[Row] = []
         self.devices = Devices(self.clock, self.catalog, self._commit, self.tell)
         self.line_up = True
+        self.admission = AdmissionView(admitted=True, state="admitted", how="inherited")
+        self.heard: list[tuple[str, str]] = []  # device and the mark it presented
+        self.marks = 1
         self.waiting = 0
         self.shows_s = 8.0
         self.presented: list[CodePresented] = []
@@ -196,6 +200,13 @@ class DeskStand:
     def orders(self) -> list[OrderView]:
         return self._orders
 
+    def mark(self, device: Device) -> str:
+        return f"{device.device_id}-{self.marks}" if self.devices.is_witness(device.device_id) else ""
+
+    def hear_witness(self, device: Device, mark: str) -> tuple[Heard, str]:
+        self.heard.append((device.device_id, mark))
+        return Heard(Word.VOUCHES if mark else Word.NOTHING), self.mark(device)
+
     def screen(self, station: str) -> Screen:
         return self._screens[station]
 
@@ -205,5 +216,5 @@ class DeskStand:
         return StoreView(
             store=self.config.store.store, name_zh=self.config.store.name_zh, name_en=self.config.store.name_en, epoch="e-7",
             now_us=now.wall_us, time_trust=0, line=line, zones=self.zones, compartments=self.doors, units=self.units,
-            screens=list(self._screens.values()), counts=dict(self.counts),
+            screens=list(self._screens.values()), counts=dict(self.counts), admission=self.admission,
         )  # fmt: skip

@@ -36,7 +36,7 @@ async def ask(desk: Desk, client: str = "127.0.0.1", **headers: str) -> httpx.Re
 
 @contextlib.asynccontextmanager
 async def serving(config: GatewayConfig) -> AsyncIterator[Desk]:
-    desk = Desk(config, SystemClock(), [HQ_KEY.public_key()], "test")
+    desk = Desk(config, SystemClock(), [HQ_KEY.public_key()], "test", secret=b"marks")
     running = asyncio.ensure_future(desk.run())
     try:
         yield desk

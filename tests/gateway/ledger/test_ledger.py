@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.chain import decode_event
 from gateway.clock import SystemClock
 from gateway.errors import LedgerError
 from gateway.events import EpochOpened, Lane, LineChanged, RedemptionRefused, VoucherRedeemed
@@ -46,8 +47,7 @@ async def test_a_file_that_forgot_its_journal_is_not_written(writer: Writer) -> 
 async def test_a_file_without_tables_or_no_file_is_refused_with_the_next_step(tmp_path: Path, clock: VirtualClock) -> None:
     migrate(tmp_path / "old.db")
     sql(tmp_path / "old.db", "PRAGMA user_version=0")
-    (tmp_path / "noise.db").write_bytes(random.Random(1).randbytes(8192))
-    for name in ("old.db", "absent.db", "noise.db", "absent/ledger.db"):
+    for name in ("old.db", "absent.db", "absent/ledger.db"):
         writer = Writer(tmp_path / name, clock)
         for _ in range(2):  # nothing is left locked by the first try
             with pytest.raises(LedgerError) as error:
@@ -136,7 +136,7 @@ async def test_a_reader_gets_what_it_asks_for(writer: Writer, clock: VirtualCloc
     assert reader.rows(2, 0, 0, 100) == []
     assert reader.counts() == ledger.counts() == {"EpochOpened": 1, "RedemptionRefused": 10}
     with pytest.raises(sqlite3.OperationalError):
-        reader._connection.execute("DELETE FROM row")
+        reader._connection.execute("DELETE FROM block")
     reader.close()
 
 
@@ -223,20 +223,59 @@ async def test_closing_commits_what_waits(writer: Writer, clock: VirtualClock) -
     future = writer.open().append([visit(clock)])
     writer.close()
     await wait(future)
-    assert len(sql(writer.path, "SELECT * FROM row WHERE lane=1")) == 1
+    assert len(sql(writer.path, "SELECT * FROM block WHERE lane=1")) == 1
+
+
+async def test_a_proof_writes_nothing_and_waits_for_the_writing_thread(writer: Writer, clock: VirtualClock) -> None:
+    ledger = writer.open()
+    before = sql(writer.path, "PRAGMA data_version"), writer.path.with_name("ledger.db-wal").stat().st_size
+    order: list[str] = []
+    done = ledger.append([refused(clock)])
+    done.add_done_callback(lambda _: order.append("row"))
+    await wait(done)
+    size_b = writer.path.with_name("ledger.db-wal").stat().st_size
+    assert size_b > before[1]
+    blocker = sqlite3.connect(writer.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")  # somebody looks at the file with a tool: no reason to end
+    await asyncio.wait_for(ledger.prove(), 10)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    assert writer.path.with_name("ledger.db-wal").stat().st_size == size_b
+    writer._open[0]._connection.close()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await ledger.prove()
+    assert len(writer.failures) == 1
+
+
+async def test_more_rows_than_a_block_holds_are_several(writer: Writer, clock: VirtualClock) -> None:
+    ledger = writer.open()
+    rows = [visit(clock, number) for number in range(2_500)]
+    ledger.append(rows, source_id="first")
+    await ledger.prove()
+    clock.advance(2)
+    await wait(ledger.append([refused(clock)], answer=StoredAnswer("k", b"a", b"b")))
+    assert ledger.reach[1] == {0: 2, 1: 2_500}
+    assert sql(writer.path, "SELECT first, last FROM block WHERE lane=1 ORDER BY first") == [(1, 1_000), (1_001, 2_000), (2_001, 2_500)]
+    again = writer.reopen()
+    assert [decode_event(row.event) for row in again.reader.rows(1, 1, 0, 2_500, 3_000)] == rows
+    assert again.recent_sources() == ["first"] and again.damage == []
 
 
 async def test_after_a_failed_commit_nothing_is_answered_and_somebody_is_told(writer: Writer, clock: VirtualClock) -> None:
     ledger = writer.open()
     await wait(ledger.append([], answer=StoredAnswer("k", b"", b"first")))
-    failing = ledger.append([refused(clock)], answer=StoredAnswer("k", b"", b"second"))  # the key is taken
+    sql(writer.path, "CREATE TRIGGER no BEFORE INSERT ON block BEGIN SELECT raise(ABORT, 'no'); END")
+    failing = ledger.append([refused(clock)], answer=StoredAnswer("k", b"", b"second"))
     after = ledger.append([refused(clock)])
     await until(lambda: bool(writer.failures))
     await asyncio.sleep(0.05)
     assert not failing.done()
     assert not after.done()
     assert len(writer.failures) == 1
-    again = writer.reopen()
+    writer.close()
+    sql(writer.path, "DROP TRIGGER no")
+    again = writer.open()
     assert again.answers()["k"].answer == b"first"
     assert [stored.type for stored, _ in again.history()] == ["EpochOpened", "EpochOpened"]
 
@@ -281,8 +320,13 @@ async def test_a_cursor_moves_forward_only_and_outlives_a_restart(writer: Writer
 async def test_heads_and_names_are_found(writer: Writer, clock: VirtualClock) -> None:
     ledger = writer.open()
     await wait(ledger.append([refused(clock)]))
-    macs = sql(writer.path, "SELECT mac FROM row ORDER BY seq")
-    assert [ledger.head_at(1, 0, seq) for seq in (1, 2, 3)] == [macs[0][0].hex(), macs[1][0].hex(), None]
+    await wait(ledger.append([refused(clock, 2), refused(clock, 3)]))
+    heads = sql(writer.path, "SELECT head FROM block ORDER BY first")
+    assert [ledger.head_at(1, 0, seq) for seq in (1, 2, 4, 5)] == [head.hex() for (head,) in heads] + [None]
+    assert ledger.head == {0: (4, heads[-1][0])}
+    inner = ledger.head_at(1, 0, 3)
+    assert inner is not None and inner not in [head.hex() for (head,) in heads]
+    assert [row.mac.hex() for row in ledger.reader.rows(1, 0, 2, 3)] == [inner]
     assert ledger.epoch_number(ledger.epoch.name) == 1
     assert ledger.epoch_number("1-00000000") is None
 
@@ -305,7 +349,7 @@ async def test_what_was_acknowledged_survives_kill_9(writer: Writer, tmp_path: P
     for life in range(16):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.gateway.ledger_writer", str(writer.path), f"life{life}",
-            stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
+            stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[3],
         )  # fmt: skip
         assert process.stdout is not None
         for _ in range(rng.randint(1, 400)):

@@ -11,6 +11,8 @@ CODE := gateway cloud_bridge provisioning virtual_store benchmarks scripts tests
 WORKERS := 4
 # These bring up brokers, headquarters and boxes for nearly every test: `make test` runs them, `make` has a minute.
 WITH_SERVERS := tests/cloud_bridge/hq tests/cloud_bridge/brokers tests/provisioning tests/systemd tests/benchmarks tests/models tests/faults
+# These look at times and rates, so nothing else runs beside them.
+ALONE := tests/benchmarks tests/gateway/scanner/test_driver.py tests/gateway/locker/test_rest.py
 # On a developer's machine formatting rewrites; in CI it only looks.
 FIX := $(if $(CI),,fix)
 
@@ -29,7 +31,8 @@ store: ## a whole store with HQ on this machine; options: make store ARGS="..."
 
 test: setup ## all tests, slow ones and browser included; options: make test ARGS="..."
 	$(PYTHON) -m pytest -m "not slow" -n $(WORKERS) $(ARGS)
-	$(PYTHON) -m pytest -m slow -n 2 --dist loadfile $(ARGS)
+	$(PYTHON) -m pytest -m slow -n 2 --dist loadfile $(ALONE:%=--ignore=%) $(ARGS)
+	$(PYTHON) -m pytest -m slow $(ALONE) $(ARGS)
 
 format: ## ruff format; only checks when CI is set
 	$(BIN)/ruff format --quiet $(if $(FIX),,--check --diff) .

@@ -12,12 +12,10 @@ import argparse
 import asyncio
 import json
 import os
-import secrets
 import sqlite3
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from bisect import bisect_left
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from benchmarks.asker import Answers, Asker
 from benchmarks.backlog import write_backlog
 from benchmarks.footprint import cpu_ticks
 from benchmarks.singly import SingleSite, raw, sample, singles
@@ -35,7 +34,7 @@ from tests.cloud_bridge.brokers.site import Box, connected
 from tests.faults.tap import Tap, header_of
 from virtual_store.plan import STORE, Plan, Ports, free_port
 from virtual_store.starter import UNITS, Starter
-from virtual_store.web import Refused, Web
+from virtual_store.web import Refused
 
 AIMS: Final = {
     "drain_over_single": (">=", 60.0), "drain_over_raw_batch1000": (">=", 0.15), "traffic_wire_bytes_per_event": ("<=", 25.0),
@@ -43,7 +42,6 @@ AIMS: Final = {
     "lane0_p99_s": ("<=", 1.0),
 }  # fmt: skip
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-ASKED_PER_S: Final = 5.0
 IDLE_S: Final = 30.0
 SINGLES: Final = 400
 MQTT_FRAME_B: Final = 7  # fixed header, topic length, packet id
@@ -70,39 +68,6 @@ class LateStarter(Starter):
             return set(UNITS) - {"core"} <= {unit["unit"] for unit in store["units"] if unit["connected"]}
 
         await self._until_true(serving, "the shop did not come up")
-
-
-class Asker(threading.Thread):
-    """Presents codes at a steady rate and times the answers."""
-
-    def __init__(self, url: str, tokens: list[str]) -> None:
-        super().__init__(daemon=True)
-        self._web = Web(url).pair_now("entrance")
-        self._tokens = tokens
-        self.waits: list[float] = []
-        self.answered: dict[str, float] = {}  # presentation or redemption to when it was answered
-        self.decisions: dict[str, int] = {}
-        self.closing = threading.Event()
-
-    def run(self) -> None:
-        """Until told to stop."""
-        due_s = time.monotonic()
-        while not self.closing.is_set():
-            presentation_id = secrets.token_hex(16)
-            body = {"station": "entrance", "code": self._tokens[len(self.waits) % len(self._tokens)], "presentation_id": presentation_id}
-            begun_s = time.perf_counter()
-            answer = self._web.call("/v1/redeem", json.dumps(body).encode())
-            self.waits.append(time.perf_counter() - begun_s)
-            self.answered[answer.get("redemption_id") or presentation_id] = time.time()
-            self.decisions[answer["decision"]] = self.decisions.get(answer["decision"], 0) + 1
-            due_s += 1 / ASKED_PER_S
-            self.closing.wait(max(0.0, due_s - time.monotonic()))
-
-    def finish(self) -> "Asker":
-        """Stop; everything asked is answered."""
-        self.closing.set()
-        self.join()
-        return self
 
 
 class Scales(Tap):
@@ -149,7 +114,8 @@ async def drain(folder: Path, options: argparse.Namespace, told: Any) -> dict[st
         kept = starter.keeper.kept
         for name in kept:
             if name == "hq" or name.startswith("broker"):
-                os.setpriority(os.PRIO_PROCESS, kept[name].pid, GIVES_WAY)
+                for thread in Path(f"/proc/{kept[name].pid}/task").iterdir():  # on Linux each thread has a niceness of its own
+                    os.setpriority(os.PRIO_PROCESS, int(thread.name), GIVES_WAY)
         reader = LedgerReader(starter.ledger)
         epoch = next(epoch.name for epoch in reader.epochs() if epoch.number == number)
         reader.close()
@@ -159,14 +125,13 @@ async def drain(folder: Path, options: argparse.Namespace, told: Any) -> dict[st
         await scales.start()
         told(f"idle: {IDLE_S:.0f} s")
         idle = await _asked(plan, tokens, IDLE_S)
-        busy = Asker(plan.kiosk_url, tokens)
         told("the line is mended")
         before_ticks, began_s = cpu_ticks(kept["bridge"].pid), time.time()
         await starter.cut_line(True)
-        busy.start()
+        asker = Asker(plan.kiosk_url, tokens)
         ended_s = await _until_acked(scales, epoch, options.rows, told)
         ticks = cpu_ticks(kept["bridge"].pid) - before_ticks
-        await asyncio.to_thread(busy.finish)
+        busy = (await asyncio.to_thread(asker.finish)).found
         await asyncio.sleep(1.5)
         await scales.stop()
         lane0 = await asyncio.to_thread(_lane0, plan.hq_dir / "hq.db", scales, busy)
@@ -184,11 +149,10 @@ async def drain(folder: Path, options: argparse.Namespace, told: Any) -> dict[st
     }  # fmt: skip
 
 
-async def _asked(plan: Plan, tokens: list[str], for_s: float) -> Asker:
+async def _asked(plan: Plan, tokens: list[str], for_s: float) -> Answers:
     asker = Asker(plan.kiosk_url, tokens)
-    asker.start()
     await asyncio.sleep(for_s)
-    return await asyncio.to_thread(asker.finish)
+    return (await asyncio.to_thread(asker.finish)).found
 
 
 async def _until_acked(scales: Scales, epoch: str, rows: int, told: Any) -> float:
@@ -204,7 +168,7 @@ async def _until_acked(scales: Scales, epoch: str, rows: int, told: Any) -> floa
         await asyncio.sleep(0.05)
 
 
-def _lane0(path: Path, scales: Scales, asker: Asker) -> list[float]:
+def _lane0(path: Path, scales: Scales, asked: Answers) -> list[float]:
     """From core's answer to headquarters' acknowledgement, for each answer."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     kinds = ("VoucherRedeemed", "RedemptionRefused")
@@ -213,12 +177,12 @@ def _lane0(path: Path, scales: Scales, asker: Asker) -> list[float]:
     took = []
     for epoch, seq, text in rows:
         event = json.loads(text)
-        answered_s = asker.answered.get(event.get("redemption_id") or event.get("presentation_id"))
+        answered_s = asked.answered.get(event.get("redemption_id") or event.get("presentation_id"))
         if answered_s is not None:
             acked_s = scales.acked_s(epoch, 0, seq)
             answered_s = max(answered_s, scales.first_s)  # what waits for the line to come up waits for no backlog
             took.append(max(0.0, acked_s - answered_s) if acked_s is not None else 60.0)
-    assert len(took) == len(asker.answered), f"{len(asker.answered) - len(took)} answers are not at headquarters"
+    assert len(took) == len(asked.answered), f"{len(asked.answered) - len(took)} answers are not at headquarters"
     return took
 
 

@@ -197,8 +197,9 @@ class Bridge:
     def _take_ask(self, payload: bytes) -> None:
         ask = unseal(ASK_TAG, payload, self._hq, Ask)
         number = _epoch_number(ask.epoch)
-        self._acks.pop((number, ask.lane), None)
-        self._outbox.forget(number, ask.lane, ask.from_seq)
+        if self._acks.get((number, ask.lane), (0, b""))[0] > ask.from_seq:
+            del self._acks[number, ask.lane]
+        self._outbox.forget(number, ask.lane, ask.from_seq, ask.hq_time_us)
         self._link.state(AskArrived(payload))
 
     def _take_answer(self, payload: bytes) -> None:

@@ -121,10 +121,12 @@ class Outbox:
         """HQ answered something that was sent then: it is there."""
         self._heard_s = max(self._heard_s, sent_s)
 
-    def forget(self, epoch: int, lane: int, seq: int) -> None:
-        """HQ says that it has no more than this."""
+    def forget(self, epoch: int, lane: int, seq: int, at_us: int) -> None:
+        """HQ's clock said `at_us` and HQ had no more than this: if it once had more, that is lost."""
         mark, said_us = self._marks.get((epoch, lane), (0, 0))
-        self._marks[epoch, lane] = min(mark, seq), said_us
+        if at_us < said_us or seq >= max(mark, self._cursor(epoch, lane)):
+            return  # it asks for what is on its way
+        self._marks[epoch, lane] = min(mark, seq), at_us
         if (road := self._roads.get(lane)) is not None and road.epoch == epoch:
             road.flights.clear()
 

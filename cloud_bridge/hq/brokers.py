@@ -38,10 +38,10 @@ class NatsNode(Struct, frozen=True):
 def mosquitto(folder: Path, host: str, port: int, files: BrokerFiles, revoked: Iterable[str] = ()) -> Path:
     """Write a configuration for mosquitto 2 and its list of who may speak where; `mosquitto -c` takes what is returned.
 
-    After a box was revoked: write it anew and send SIGHUP. A connection that is open then hears and says nothing more.
+    After a box was revoked: write it anew and send SIGHUP. It may still come in, to hear that it is revoked, and says nothing more.
     """
     conf = mosquitto_conf(folder, host, port, files)
-    denied = "".join(f"\nuser {name}\ntopic deny {ROOT}/#\n" for name in sorted(revoked) if LEVEL.fullmatch(name))
+    denied = "".join(f"\nuser {name}\ntopic deny {ROOT}/+/+/+/{name}/up/+\n" for name in sorted(revoked) if LEVEL.fullmatch(name))
     acl = folder / "mosquitto.acl"
     acl.write_text(denied + "\n" + acl.read_text(encoding="ascii") if denied else acl.read_text(encoding="ascii"), encoding="ascii")
     if os.geteuid() == 0:  # else it would drop to a user that cannot read the key
@@ -49,10 +49,11 @@ def mosquitto(folder: Path, host: str, port: int, files: BrokerFiles, revoked: I
     return conf
 
 
-def nats_users(folder: Path, boxes: Iterable[str]) -> Path:
-    """Write who may speak where, for every server of a cluster. A box that is not in the list cannot connect."""
+def nats_users(folder: Path, boxes: Iterable[str], revoked: Iterable[str] = ()) -> Path:
+    """Write who may speak where, for every server of a cluster. A box that is not in the list cannot connect; a revoked one only hears."""
     own = {"user": f"CN={OWN_NAME}", "permissions": {"publish": [f"{SUBJECT}.>"], "subscribe": [f"{SUBJECT}.>", *NATS_OWN]}}
-    users = [own, *(_nats_user(name) for name in sorted(boxes) if LEVEL.fullmatch(name))]
+    silent = frozenset(revoked)
+    users = [own, *(_nats_user(name, name in silent) for name in sorted({*boxes, *silent}) if LEVEL.fullmatch(name))]
     path = folder / USERS_FILE
     path.write_text(f"users: {json.dumps(users, indent=1)}\n", encoding="ascii")
     return path
@@ -92,7 +93,7 @@ def write(data_dir: Path, kind: str, folder: Path, listen: tuple[str, int], name
     Path(files.ca).write_text(authority.ca_pem, encoding="ascii")
     if kind == "mosquitto":
         return [mosquitto(folder, *listen, files, [box["gateway"] for box in boxes if box["revoked"]])]
-    nats_users(folder, [box["gateway"] for box in boxes if not box["revoked"]])
+    nats_users(folder, [box["gateway"] for box in boxes], [box["gateway"] for box in boxes if box["revoked"]])
     host, port = listen
     nodes = [NatsNode(f"n{place + 1}", host, port + place, port + 10 + place, port + 20 + place) for place in range(NODES)]
     return [nats_conf(folder, node, nodes, files) for node in nodes]
@@ -113,6 +114,7 @@ authorization {{ include "{users}" }}
 """
 
 
-def _nats_user(name: str) -> dict[str, Any]:
+def _nats_user(name: str, silent: bool) -> dict[str, Any]:
     mine = f"{SUBJECT}.*.*.*.{name}"
-    return {"user": f"CN={name}", "permissions": {"publish": [f"{mine}.up.*"], "subscribe": [f"{mine}.dn.*", *NATS_OWN]}}
+    publish = {"deny": [">"]} if silent else [f"{mine}.up.*"]
+    return {"user": f"CN={name}", "permissions": {"publish": publish, "subscribe": [f"{mine}.dn.*", *NATS_OWN]}}

@@ -339,8 +339,12 @@ class Ingest:
             await self._came_up.wait()
             self._came_up.clear()
             try:
-                for row in await self._store.read(registry.boxes):
+                rows = await self._store.read(registry.boxes)
+                for row in rows:
                     await self.announce(row)
+                for row in rows:
+                    if row.gateway in self._fence.revoked:  # a broker that was started anew has forgotten its farewell
+                        await self.dismiss(row)
             except StoreAway:
                 self._came_up.set()
                 await asyncio.sleep(AWAY_S)

@@ -182,10 +182,20 @@ def test_an_answer_about_others_changes_nothing(epoch: int, lane: int) -> None:
 def test_headquarters_that_lost_rows_gets_them_from_its_mark_on_when_it_asks() -> None:
     outbox = heeding({1: {0: 20}}, {1: {0: 20}})
     outbox.answered(1, 0, 20, 20, 1, 0.0)
-    outbox.forget(1, 0, 5)
+    outbox.forget(1, 0, 5, 2)
     outbox.heed({1: {0: 20}}, {1: {0: 5}}, 1.0)
     outbox.heard(1.0)
     assert drained(outbox, 1.0)[0] == (1, 0, 5, 10)
+
+
+@pytest.mark.parametrize(("seq", "at_us"), [(5, 9), (20, 9), (0, 4)])
+def test_a_request_for_what_is_on_its_way_disturbs_nothing(seq: int, at_us: int) -> None:
+    outbox = heeding({1: {0: 20}})
+    drained(outbox)
+    outbox.answered(1, 0, 5, 5, 5, 0.1)
+    outbox.forget(1, 0, seq, at_us)
+    outbox.heed({1: {0: 20}}, {1: {0: 5}}, 0.1)
+    assert drained(outbox, 0.1) == []
 
 
 def test_a_mark_that_was_believed_wrongly_is_forgotten() -> None:

@@ -117,7 +117,7 @@ class Road(RuleBasedStateMachine):
             if cursors.get(epoch, {}).get(lane, 0) > to:
                 cursors[epoch][lane] = to
         if told:
-            self.outbox.forget(epoch, lane, to)
+            self.outbox.forget(epoch, lane, to, self.hq.clock_us)
         self.heed()
 
     @invariant()

@@ -196,7 +196,7 @@ class Shop:
                 self.road.take(AckArrived(payload))
         elif leaf == "ask":
             ask = unseal(ASK_TAG, payload, [self._hq], Ask)
-            self.outbox.forget(int(ask.epoch.partition("-")[0]), ask.lane, ask.from_seq)
+            self.outbox.forget(int(ask.epoch.partition("-")[0]), ask.lane, ask.from_seq, ask.hq_time_us)
             self.road.take(AskArrived(payload))
         elif leaf == "beat":
             self.outbox.heard(self.now_s)

@@ -1,6 +1,7 @@
 """A bundle that helps and tells nobody's secrets: they are planted everywhere, and every byte of it is searched."""
 
 import json
+import re
 import shutil
 import sqlite3
 import stat
@@ -111,12 +112,19 @@ def unpack(path: Path) -> dict[str, str]:
         return {name.removeprefix("support/"): file.read().decode("utf-8") for name, file in held if file is not None}
 
 
+def holds(text: str, planted: str) -> bool:
+    """Whether it is in there; a few digits only as a whole number, or the number of a port may hold them."""
+    if planted.isdigit() and len(planted) < 8:
+        return re.search(rf"(?<!\d){planted}(?!\d)", text) is not None
+    return planted.lower() in text.lower()
+
+
 def test_nothing_that_was_planted_comes_out(shop: Shop, tmp_path: Path) -> None:
     planted = plant(shop)
     out = tmp_path / "support.tar.gz"
     bundle(shop.toml, out, shop.folder / "logs")
     members = unpack(out)
-    found = {(name, one) for name, text in members.items() for one in planted if one.lower() in text.lower()}
+    found = {(name, one) for name, text in members.items() for one in planted if holds(text, one)}
     assert found == set()
     assert members["config.json"].count("‹") >= 2
 
@@ -129,7 +137,7 @@ def test_a_broken_configuration_tells_no_more(shop: Shop, tmp_path: Path) -> Non
         bundle(shop.toml, tmp_path / f"{number}.tar.gz", shop.folder / "logs")
         members = unpack(tmp_path / f"{number}.tar.gz")
         assert '"fail"' in members["doctor.json"]
-        assert {(name, one) for name, text in members.items() for one in planted if one.lower() in text.lower()} == set()
+        assert {(name, one) for name, text in members.items() for one in planted if holds(text, one)} == set()
 
 
 def test_it_holds_what_a_helper_needs(shop: Shop, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Site:
             files = BrokerFiles(*(str(folder / name) for name in ("ca.crt", "server.crt", "server.key")))
             brokers.mosquitto(folder, "127.0.0.1", self.addresses.broker_port, files, [gateway])
         else:
-            brokers.nats_users(folder, [box for box in BOXES if box != gateway])
+            brokers.nats_users(folder, BOXES, [gateway])
         for name, process in self._processes.items():
             if name.startswith("broker"):
                 process.send_signal(signal.SIGHUP)

@@ -9,11 +9,14 @@ import secrets
 import ssl
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from cloud_bridge.envelope import Chunk
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
 from cloud_bridge.topics import ALL_UP
 from gateway.errors import BrokerError
+from gateway.signed import DOCUMENT_TAG, Document, unseal
 from provisioning.authority import Authority
 
 from .site import Box, Site, connected, until
@@ -41,8 +44,9 @@ async def test_rows_arrive_once_however_often_they_are_sent_and_each_is_acknowle
 
 async def test_batches_keep_their_order_up_to_what_a_line_holds_unanswered(site: Site) -> None:
     async with connected(await joined(site)) as box:
+        await box.send(1, 1)
         most = box.mqtt.max_inflight  # beyond it paho itself may let a message overtake another; a bridge sends far fewer
-        messages = [box.batch(seq, seq) for seq in range(1, most + 1)]
+        messages = [box.batch(seq, seq) for seq in range(2, most + 1)]
         for message in messages:
             box.mqtt.publish(box.topics.up(0), message, 1)
         await until(lambda: max((ack.mark for ack in box.acks()), default=0) == most)
@@ -155,6 +159,22 @@ async def test_a_revoked_box_is_heard_no_more_and_others_go_on(site: Site) -> No
             await asyncio.sleep(QUIET_S)
             assert [heard.topic for heard in tap.heard if heard.topic.startswith(revoked.topics.prefix)] == []
             assert tap.heard
+
+
+async def test_a_box_that_was_away_when_it_was_revoked_hears_it_when_it_is_back_and_is_not_heard(site: Site) -> None:
+    enrolment = await asyncio.to_thread(site.new_box)
+    async with connected(Box(enrolment, site.addresses)) as box:
+        await box.send(1, 1)
+    await asyncio.to_thread(site.revoke, box.topics.gateway)
+    await asyncio.to_thread(site.kill_a_broker)  # what it kept is told again
+    async with connected(Box(enrolment, site.addresses)) as back:
+        chunk = await until(lambda: next((one.payload for one in back.heard if one.topic == back.topics.down("chunk")), None))
+        assert unseal(DOCUMENT_TAG, msgspec.json.decode(chunk, type=Chunk).data, enrolment.hq_public, Document).retired
+        with contextlib.suppress(BrokerError):
+            back.mqtt.publish(back.topics.up(0), back.batch(2, 2), 1)
+        await asyncio.sleep(QUIET_S)
+        assert back.acks() == []
+    assert (await asyncio.to_thread(site.ask, f"/api/stores/{back.topics.store}/counts"))["refusals"] == 1
 
 
 async def test_everybody_comes_back_after_kill_9_of_the_broker(site: Site) -> None:

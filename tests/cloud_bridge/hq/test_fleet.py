@@ -205,6 +205,7 @@ async def test_a_revoked_box_stays_revoked_after_a_restart_and_comes_back_by_enr
         assert await asyncio.to_thread(revoke_box_command, Path(options.data_dir), "gw-s1") == "gw-s1"
     async with headquarters(options) as hq:
         async with hq.connected(enrolment) as old:
+            assert await heard_retired(old)
             await says_everything(old)
             await asyncio.sleep(0.5)
             assert heard_nothing_more(old)

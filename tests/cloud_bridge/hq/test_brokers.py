@@ -27,15 +27,16 @@ async def test_mosquitto_is_told_of_revoked_boxes_only(demo: Hq, tmp_path: Path)
     assert (folder / "server.key").read_bytes() == key  # written again, it is the same server
 
 
-async def test_nats_knows_every_box_by_name_but_the_revoked(demo: Hq, tmp_path: Path) -> None:
+async def test_nats_knows_every_box_by_name_and_a_revoked_one_only_hears(demo: Hq, tmp_path: Path) -> None:
     for number, store in enumerate(("s1", "s2"), 1):
         await demo.new_box(store, number)
     await demo.post("/api/boxes/gw-s2/revoke")
     confs = await asyncio.to_thread(write, Path(demo.options.data_dir), "nats", tmp_path / "nats", ("0.0.0.0", 8883), ["broker.example"])
     assert len(confs) == NODES
     users = json.loads((tmp_path / "nats" / "users.json").read_text().partition(": ")[2])
-    assert [user["user"] for user in users] == ["CN=hq.ingest", "CN=gw-s1"]
+    assert [user["user"] for user in users] == ["CN=hq.ingest", "CN=gw-s1", "CN=gw-s2"]
     assert users[1]["permissions"]["publish"] == ["sgw.1.*.*.*.gw-s1.up.*"]
+    assert users[2]["permissions"]["publish"] == {"deny": [">"]}
 
 
 def test_without_a_headquarters_nothing_is_written(tmp_path: Path) -> None:

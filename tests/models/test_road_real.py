@@ -257,6 +257,18 @@ class RealRoad(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+def test_a_start_two_lives_ago_is_asked_for_what_a_restored_headquarters_lost() -> None:
+    """Found by the test below: the lives between had sent nothing yet, so headquarters knew of no line to look along."""
+    road = RealRoad()
+    road.begin()
+    road.headquarters_loses_a_while(longer=False)
+    road.visit()
+    road.crash()
+    road.crash()
+    road.teardown()  # drains
+
+
+@pytest.mark.slow
 def test_rows_arrive_once_whatever_the_line_does() -> None:
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     run_state_machine_as_test(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.ledger import HandClock
+from benchmarks.clocks import MovedClock
 from gateway.events import EpochAdmitted, Event, Instant, Row, VisitEnded, VisitStarted, VoucherRedeemed
 from gateway.ledger import Ledger, StoredAnswer
 from tests.gateway.traffic import traffic
@@ -36,7 +36,7 @@ def later(pattern: list[tuple[int, Event]], count: int) -> Iterator[Row]:
             yield msgspec.structs.replace(event, event_time=moved)
 
 
-class PastClock(HandClock):
+class PastClock(MovedClock):
     """A clock that begins some time ago, so that what is written by hand does not lie in the future."""
 
     def __init__(self, ago_s: float) -> None:

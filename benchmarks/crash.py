@@ -16,29 +16,17 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from benchmarks.clocks import MovedClock
 from gateway.chain import CHAIN_START, PLACE, encode_event
 from gateway.clock import Clock, SystemClock
 from gateway.errors import LedgerError
-from gateway.events import EpochOpened, Instant, Row, SubjectKind, TimeTrust, VisitStarted, VoucherRedeemed
+from gateway.events import EpochOpened, Row, SubjectKind, VisitStarted, VoucherRedeemed
 from gateway.ledger import Ledger, StoredAnswer
 from gateway.schema import MIGRATIONS, migrate
 
 OLD_ROWS: Final = 40
 LIFE_ROUNDS: Final = 60
 DAYS_AHEAD: Final = 4
-
-
-class PassingClock(SystemClock):
-    """The machine's clock, which runs ahead by days."""
-
-    ahead_ns = 0
-
-    def now(self) -> Instant:
-        now = super().now()
-        return Instant(now.wall_us + self.ahead_ns // 1000, self.boottime_ns(), now.boot_id, TimeTrust.SYNCED)
-
-    def boottime_ns(self) -> int:
-        return super().boottime_ns() + self.ahead_ns
 
 
 def used(number: int, clock: Clock) -> Row:
@@ -87,7 +75,7 @@ def write_old(path: Path, clock: Clock, numbers: "itertools.count[int]", acknowl
     connection.close()
 
 
-async def live(path: Path, clock: PassingClock, numbers: "itertools.count[int]", acknowledged: Acknowledged) -> None:
+async def live(path: Path, clock: MovedClock, numbers: "itertools.count[int]", acknowledged: Acknowledged) -> None:
     """One start, until the next."""
     ledger = Ledger(path, clock, "crash", lambda: None, broke)
     visits: list[asyncio.Future[None]] = []
@@ -118,7 +106,7 @@ async def live(path: Path, clock: PassingClock, numbers: "itertools.count[int]",
 
 def write(root: Path, acknowledged: Acknowledged) -> None:
     """For ever."""
-    path, clock, numbers = root / "ledger.db", PassingClock(), itertools.count(1)
+    path, clock, numbers = root / "ledger.db", MovedClock(), itertools.count(1)
     write_old(path, clock, numbers, acknowledged)
     migrate(path)
     while True:

@@ -26,9 +26,10 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from benchmarks.clocks import MovedClock
 from gateway.chain import encode_event
 from gateway.clock import SystemClock
-from gateway.events import Instant, Row, TimeTrust, VisitEnded, VisitStarted, VoucherRedeemed
+from gateway.events import Instant, Row, VisitEnded, VisitStarted, VoucherRedeemed
 from gateway.ledger import Ledger, StoredAnswer
 from gateway.schema import migrate
 from tests.gateway.traffic import traffic
@@ -120,30 +121,17 @@ def _fail(error: Exception) -> None:
 # ---------------------------------------------------------------- one process, bytes
 
 
-class HandClock(SystemClock):
-    """The machine's clock, moved on by hand beside it."""
-
-    ahead_ns = 0
-
-    def now(self) -> Instant:
-        now = super().now()
-        return Instant(now.wall_us + self.ahead_ns // 1000, self.boottime_ns(), now.boot_id, TimeTrust.SYNCED)
-
-    def boottime_ns(self) -> int:
-        return super().boottime_ns() + self.ahead_ns
-
-
 def written_b() -> int:
     """Bytes this process gave to write calls so far."""
     lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(lines["wchar"])
 
 
-async def bytes_of(folder: Path, work: Callable[[Ledger, HandClock], Awaitable[int]]) -> float:
+async def bytes_of(folder: Path, work: Callable[[Ledger, MovedClock], Awaitable[int]]) -> float:
     """Bytes written for each event of some work, folding the log in at the end included."""
     folder.mkdir()
     migrate(folder / "ledger.db")
-    clock = HandClock()
+    clock = MovedClock()
     ledger = Ledger(folder / "ledger.db", clock, "benchmark", lambda: None, _fail)
     before_b = written_b()
     events = await work(ledger, clock)
@@ -170,7 +158,7 @@ def stated(number: int) -> Iterator[Row]:
             yield msgspec.structs.replace(row, **changed)
 
 
-async def foot_traffic(ledger: Ledger, clock: HandClock, seconds: int, line_up: bool) -> int:
+async def foot_traffic(ledger: Ledger, clock: MovedClock, seconds: int, line_up: bool) -> int:
     """Real rows of the radio unit at 50 a second; with a line headquarters acknowledges each second's."""
     rows = stated(seconds * TRAFFIC_PER_S)
     number = ledger.epoch.number
@@ -185,7 +173,7 @@ async def foot_traffic(ledger: Ledger, clock: HandClock, seconds: int, line_up: 
     return seconds * TRAFFIC_PER_S
 
 
-async def redemptions(ledger: Ledger, clock: HandClock, number: int, clients: int) -> int:
+async def redemptions(ledger: Ledger, clock: MovedClock, number: int, clients: int) -> int:
     """So many, by clients that each wait for their answer."""
 
     async def client() -> None:
@@ -201,7 +189,7 @@ async def stored_mb(folder: Path, rows: int) -> float:
     """Megabytes that a million rows of foot traffic take while they wait for a line."""
     folder.mkdir()
     migrate(folder / "ledger.db")
-    clock = HandClock()
+    clock = MovedClock()
     ledger = Ledger(folder / "ledger.db", clock, "benchmark", lambda: None, _fail)
     await foot_traffic(ledger, clock, rows // TRAFFIC_PER_S, line_up=False)
     ledger.close()

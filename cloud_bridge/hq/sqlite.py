@@ -135,7 +135,10 @@ def connect_writer(path: Path | str) -> SqliteConnection:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     made = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'boxes'").fetchone() is not None
     if made and version != SCHEMA:
-        raise ConfigError(f"{path} has tables of version {version}, this release needs {SCHEMA}", "Start with a new data folder")
+        raise ConfigError(
+            f"{path} has tables of version {version}, this release needs {SCHEMA}",
+            "Start with a new data folder (`make store ARGS=--fresh` for the demo)",
+        )
     db.executescript(ARRIVALS + tables())
     db.execute(f"PRAGMA user_version = {SCHEMA}")
     return db

@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.ble.driver import Driver, followed, sensor_zones
 from gateway.ble.virtual import Walkers
+from gateway.clock import SystemClock
 from gateway.config import BleTable, SensorTable, TagTable
 from gateway.events import Event, Instant, Stated, TimeTrust
 
@@ -14,10 +15,11 @@ ZONES = ("door", "kiosk", "shelf-a", "shelf-b", "till", "lockers")
 TICK_S = 0.5
 
 
-class HurriedClock:
-    """The machine's clock, with its jitter, moved on by hand. It is a `Clock`."""
+class HurriedClock(SystemClock):
+    """The machine's clock, with its jitter, moved on by hand."""
 
     def __init__(self, ago_s: float) -> None:
+        super().__init__()
         self.ahead_ns = -int(ago_s * 1e9)
 
     def now(self) -> Instant:
@@ -25,15 +27,6 @@ class HurriedClock:
 
     def boottime_ns(self) -> int:
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self.ahead_ns
-
-    def bounds_us(self) -> tuple[int, int | None]:
-        return self.now().wall_us, self.now().wall_us
-
-    def hear_signed_time(self, signed_us: int) -> None:
-        raise NotImplementedError
-
-    def raise_floor(self, past_us: int) -> None:
-        raise NotImplementedError
 
 
 def traffic(count: int, tags: int = 40, seed: int = 11, ago_s: float = 0.0) -> list[tuple[int, Event]]:

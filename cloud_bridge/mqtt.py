@@ -14,7 +14,6 @@ import logging
 import random
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -68,6 +67,30 @@ class _NamedContext(DatedContext):
         return self.made
 
 
+class _Threaded(Client):
+    """paho with a thread that connects, reads and writes, and says when it has ended.
+
+    Its own thread, started by `loop_start`, is the only one that may touch the socket. paho writes from the caller's thread too
+    as long as it knows of no thread of its own, also when `loop_forever` runs in one: two packets then end up in each other.
+    """
+
+    def live(self, connect: Callable[[], object], over: Callable[[], None]) -> None:
+        """Start the thread; `connect` and `over` are called in it."""
+        self._connect_first, self._over = connect, over
+        self.loop_start()
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        """Run one connection; paho's thread calls it."""
+        try:
+            self._connect_first()
+            return super().loop_forever(timeout, retry_first_connection=False)
+        except (OSError, ValueError) as error:  # refused, timed out, no such host, handshake failed
+            log.debug("no connection to the broker: %s", error)
+            return MQTTErrorCode.MQTT_ERR_CONN_LOST
+        finally:
+            self._over()
+
+
 class _Connection:
     """One life of a connection; every method but the callbacks runs on the loop."""
 
@@ -85,7 +108,7 @@ class _Connection:
         self._client = self._new_client()
 
     def start(self) -> None:
-        threading.Thread(target=self._drive, name="mqtt", daemon=True).start()
+        self._client.live(partial(self._client.connect, *self._address, self._line.keepalive_s), self._over)
 
     def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> asyncio.Future[None]:
         future = self._loop.create_future()
@@ -121,9 +144,9 @@ class _Connection:
                 future.exception()  # nobody need look: the sender resends by its own clock
         self._waiting.clear()
 
-    def _new_client(self) -> Client:
+    def _new_client(self) -> _Threaded:
         line = self._line
-        client = Client(
+        client = _Threaded(
             CallbackAPIVersion.VERSION2, line.client_id, clean_session=True, protocol=MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False, manual_ack=True,
         )  # fmt: skip
@@ -140,16 +163,10 @@ class _Connection:
 
     # -- on paho's thread
 
-    def _drive(self) -> None:
-        try:
-            self._client.connect(*self._address, self._line.keepalive_s)
-            self._client.loop_forever(retry_first_connection=False)
-        except (OSError, ValueError) as error:  # refused, timed out, no such host, handshake failed
-            log.debug("no connection to the broker: %s", error)
-        finally:
-            if self._tls is not None and self._tls.made is not None:
-                self._tls.made.close()
-            self._post(self._end)
+    def _over(self) -> None:
+        if self._tls is not None and self._tls.made is not None:
+            self._tls.made.close()
+        self._post(self._end)
 
     def _post(self, call: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
-from rich.panel import Panel
 
 from gateway.errors import StoreError
 from virtual_store.plan import Plan, choose_ports
@@ -120,4 +119,7 @@ def _welcome(console: Console, addresses: Addresses, ready_s: float) -> None:
         "",
         f"ready in {ready_s} s. Ctrl-C ends everything. Kill any process: it comes back.",
     ]
-    console.print(Panel("\n".join(lines), title="store-gateway", expand=False), soft_wrap=True)
+    console.rule("store-gateway")
+    # Not in a frame, which would cut what is wider than the terminal: half a login link opens nothing.
+    console.print("\n".join(lines), soft_wrap=True)
+    console.rule()

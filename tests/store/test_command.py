@@ -53,6 +53,12 @@ def day() -> Iterator[Day]:
         yield Path(name), subprocess.run(store(Path(name), *options), capture_output=True, text=True, timeout=200, check=False)
 
 
+def test_the_login_link_on_the_terminal_is_whole(day: Day) -> None:
+    folder, done = day
+    login = json.loads((folder / "hq" / "addresses.json").read_text(encoding="ascii"))["login"]
+    assert f" {login}\n" in done.stderr
+
+
 def test_a_headless_day_ends_with_books_that_agree(day: Day) -> None:
     folder, done = day
     assert done.returncode == 0, done.stderr

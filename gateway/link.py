@@ -66,7 +66,7 @@ class LedgerReaches(Struct, frozen=True, tag=True):
     """How far the bridge may read: the rows that an fsync has covered, by epoch number and lane.
 
     `cursors` is how far HQ has acknowledged; rows at or below it need not be sent. `proven` says whether the current epoch was
-    admitted: HQ is told in every beat and every batch.
+    admitted, or is of a ledger HQ has yet to hear of: HQ is told in every beat and every batch.
     """
 
     epoch: int

@@ -91,7 +91,8 @@ class Admissions:
         self._witnesses.expect(witnesses)
         epoch = self._ledger.epoch
         start = Start(
-            epoch=epoch.name, parent=epoch.parent, parent_admitted=standing is not False, damaged=dict(self._damaged),
+            epoch=epoch.name, parent=epoch.parent, known=standing is not None or any(self._acked().values()),
+            parent_admitted=standing is not False, damaged=dict(self._damaged),
             lost=(anew and standing is None) or opened > (self._held.version if self._held is not None else 0),
             expected=witnesses, in_touch=self._in_touch(),
         )  # fmt: skip
@@ -112,10 +113,13 @@ class Admissions:
 
     def _in_touch(self) -> bool:
         """Whether HQ had acknowledged nearly all of lane 0 when the start before this one ended."""
-        acked = {epoch: lanes.get(Lane.MONEY, 0) for epoch, lanes in self._ledger.cursors.items()}
+        acked = self._acked()
         own = self._ledger.epoch.number
         waits = sum(lanes.get(Lane.MONEY, 0) - acked.get(epoch, 0) for epoch, lanes in self._ledger.reach.items() if epoch != own)
         return any(acked.values()) and waits <= IN_TOUCH_ROWS
+
+    def _acked(self) -> dict[int, int]:
+        return {epoch: lanes.get(Lane.MONEY, 0) for epoch, lanes in self._ledger.cursors.items()}
 
     # ------------------------------------------------------------ looking
 
@@ -123,6 +127,11 @@ class Admissions:
     def admitted(self) -> bool:
         """Whether the store may decide."""
         return self._judged is not None and self._judged.admitted
+
+    @property
+    def proven(self) -> bool:
+        """What HQ is told: admitted, or of a ledger that HQ has yet to hear of. Of that one HQ alone knows whether it is the first."""
+        return self.admitted or (self._judged is not None and self._judged.awaits_hq)
 
     def view(self) -> AdmissionView:
         """For screens."""

@@ -25,8 +25,8 @@ class Listener(Protocol):
     """Who minds what HQ says beside the road itself."""
 
     @property
-    def admitted(self) -> bool:
-        """Whether this start may decide: HQ is told."""
+    def proven(self) -> bool:
+        """Whether anything but HQ's own word is missing to this start: HQ is told."""
 
     def hold(self, document: Document) -> None:
         """The opening of the last life."""
@@ -101,7 +101,7 @@ class Road:
         reach, cursors, number = self._ledger.reach, self._ledger.cursors, self._ledger.epoch.number
         open_ = [epoch for epoch, lanes in reach.items() if epoch == number or _waits(lanes, cursors.get(epoch, {}))]
         named = {epoch: reach[epoch] for epoch in open_}, {epoch: cursors.get(epoch, {}) for epoch in open_}
-        self._tell(LedgerReaches(number, *named, proven=self.listener.admitted))
+        self._tell(LedgerReaches(number, *named, proven=self.listener.proven))
 
     # ------------------------------------------------------------ what comes down
 

@@ -1,8 +1,9 @@
 """Whether a start may decide from what its disk says: a disk may be an old image of itself, and cannot know it.
 
-Rules the table obeys. 1. A start is admitted if nothing off the disk contradicts it: as the `first` of a new ledger; `inherited`
-from an admitted parent that no witness has to vouch for; by its `witnesses`, once every expected one has vouched. A start that
-ended while it was waiting has decided nothing, and its child takes its place. 2. A start whose parent was doubted, whose lane 0
+Rules the table obeys. 1. A start is admitted if nothing off the disk contradicts it: as the `first` of a ledger that HQ has never
+acknowledged, once HQ has, and not on its silence, since a box whose ledger is gone looks just like a new one; `inherited` from an
+admitted parent that no witness has to vouch for; by its `witnesses`, once every expected one has vouched. A start that ended while
+it was waiting has decided nothing, and its child takes its place. 2. A start whose parent was doubted, whose lane 0
 is damaged or whose ledger was lost is doubted from its beginning: nobody can vouch for what is not there.
 3. One contradiction (a witness's mark this ledger does not know, HQ's word, HQ's signed mark beyond our rows) outweighs any
 number of voices for it, at any time, also after admission. 4. What is doubted is admitted by nothing but HQ's `opening` for
@@ -68,6 +69,7 @@ class Start(Struct, frozen=True, kw_only=True):
 
     epoch: str
     parent: str | None
+    known: bool = False  # HQ has acknowledged a row of this ledger, or a start of it was admitted
     parent_admitted: bool = False  # or, where it ended undecided, the last of its line that did not
     lost: bool = False
     damaged: dict[str, int] = field(default_factory=dict)  # epoch to its last damaged row of lane 0
@@ -87,6 +89,7 @@ class Admission:
         self._vouched: set[str] = set()
         self._excused: set[str] = set()
         self._settled = not start.in_touch
+        self._agreed = start.known
         if start.lost:
             self._contradict(Doubt.LOST)
         elif start.damaged:
@@ -100,6 +103,11 @@ class Admission:
     def admitted(self) -> bool:
         """Whether the store may decide."""
         return self.state is State.ADMITTED
+
+    @property
+    def awaits_hq(self) -> bool:
+        """Whether it waits for HQ to have heard of this ledger at all."""
+        return self.state is State.WAITING and not self._agreed
 
     @property
     def awaited(self) -> frozenset[str]:
@@ -118,6 +126,7 @@ class Admission:
 
     def agree(self) -> bool:
         """HQ has acknowledged a row of this start, and nothing it holds contradicts it."""
+        self._agreed = True
         return self.settle()
 
     def settle(self) -> bool:
@@ -138,9 +147,9 @@ class Admission:
         return self._take(Input.OPENED)
 
     def _weigh(self) -> bool:
-        if self.state is not State.WAITING or self.awaited or not (self._settled or self.start.parent is None or self.start.expected):
+        if self.state is not State.WAITING or self.awaited or not self._agreed or not (self._settled or self.start.expected):
             return False
-        self.how = How.FIRST if self.start.parent is None else How.WITNESSES if self.start.expected else How.INHERITED
+        self.how = How.FIRST if not self.start.known else How.WITNESSES if self.start.expected else How.INHERITED
         return self._take(Input.ENOUGH)
 
     def _contradict(self, doubt: Doubt) -> bool:

@@ -8,11 +8,13 @@ from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.core.desk import Desk
 from tests.conftest import HQ_KEY
-from tests.gateway.core.shop import SECRET
+from tests.gateway.core.shop import SECRET, headquarters_hears
 
 if __name__ == "__main__":
 
     async def serve() -> None:
-        await Desk(load(Path(sys.argv[1])), SystemClock(), [HQ_KEY.public_key()], "test 1", secret=SECRET).run()
+        desk = Desk(load(Path(sys.argv[1])), SystemClock(), [HQ_KEY.public_key()], "test 1", secret=SECRET)
+        await headquarters_hears(desk)
+        await desk.run()
 
     asyncio.run(serve())

@@ -16,6 +16,7 @@ from gateway.columns import Tombstone, unpack
 from gateway.config import GatewayConfig
 from gateway.core.desk import Desk
 from gateway.events import (
+    AckArrived,
     BankSnapshotTaken,
     CodePresented,
     Command,
@@ -23,13 +24,14 @@ from gateway.events import (
     DocumentArrived,
     DoorEdgeSensed,
     DoorState,
+    EpochAdmitted,
     Row,
 )
 from gateway.ledger import LedgerReader
 from gateway.link import LinkClient
 from gateway.rules import answers
 from gateway.rules.answers import Answer
-from gateway.signed import DOCUMENT_TAG, Document, Order, TokenKey, Voucher, digest, public_hex, seal
+from gateway.signed import ACK_TAG, DOCUMENT_TAG, Ack, Document, Order, TokenKey, Voucher, digest, public_hex, seal
 from gateway.token import Claims, TokenKind, sign, voucher_ref
 from tests.conftest import HQ_KEY, TOKEN_KEY, until
 
@@ -101,6 +103,12 @@ class Doors:
             self.snapshot()
 
 
+async def headquarters_hears(desk: Desk) -> None:
+    """HQ's first word: it has heard of this ledger, and knows no other of this box."""
+    ack = Ack(GATEWAY, desk.store_view().epoch, 0, 0, "", 0, 1)
+    await desk.decide("bridge", secrets.token_hex(4), AckArrived(seal(ACK_TAG, ack, HQ_KEY)))
+
+
 class Shop:
     """Core, started and stopped as often as the test likes."""
 
@@ -115,6 +123,8 @@ class Shop:
         self.desk = Desk(self.config, self.clock, [HQ_KEY.public_key()], "test 1", secret=SECRET)
         self._running = asyncio.create_task(self.desk.run())
         await until(self.config.link_path.exists)
+        if self.desk.store_view().admission.state == "waiting" and not self.rows(EpochAdmitted):
+            await headquarters_hears(self.desk)
 
     async def close(self) -> None:
         if self._running is not None:

@@ -16,6 +16,7 @@ starts = st.builds(
     Start,
     epoch=st.just(EPOCH),
     parent=st.sampled_from([None, PARENT]),
+    known=st.booleans(),
     parent_admitted=st.booleans(),
     lost=st.sampled_from([False, False, True]),
     damaged=st.sampled_from([{}, {}, {}, {PARENT: 7}]),
@@ -44,13 +45,14 @@ def tell(admission: Admission, step: Step) -> bool:
 
 
 def plain(**changes: Any) -> Start:
-    return Start(**{"epoch": EPOCH, "parent": PARENT, "parent_admitted": True, **changes})
+    return Start(**{"epoch": EPOCH, "parent": PARENT, "known": True, "parent_admitted": True, **changes})
 
 
 @pytest.mark.parametrize(
     ("start", "state", "how"),
     [
-        (Start(epoch=EPOCH, parent=None), State.ADMITTED, "first"),
+        (Start(epoch=EPOCH, parent=None), State.WAITING, None),
+        (plain(known=False), State.WAITING, None),
         (plain(), State.ADMITTED, "inherited"),
         (plain(in_touch=True), State.WAITING, None),
         (plain(expected=frozenset({"tablet"})), State.WAITING, None),
@@ -63,6 +65,14 @@ def plain(**changes: Any) -> Start:
 def test_how_a_start_begins(start: Start, state: State, how: str) -> None:
     admission = Admission(start)
     assert (admission.state, admission.how) == (state, how)
+
+
+@pytest.mark.parametrize("parent", [None, PARENT])
+def test_a_ledger_headquarters_never_heard_of_waits_for_its_word_and_not_for_its_silence(parent: str | None) -> None:
+    admission = Admission(Start(epoch=EPOCH, parent=parent, parent_admitted=parent is not None))
+    assert not admission.settle() and admission.awaits_hq
+    assert admission.agree()
+    assert (admission.state, admission.how, admission.awaits_hq) == (State.ADMITTED, "first", False)
 
 
 def test_a_box_without_line_and_without_witness_serves_at_once_after_a_power_cut() -> None:
@@ -88,7 +98,7 @@ def test_an_unadmitted_parent_and_damage_need_an_opening(start: Start, steps: li
 
 
 @given(start=starts, steps=st.lists(harmless))
-def test_it_waits_for_each_expected_witness_and_for_nobody_else(start: Start, steps: list[Step]) -> None:
+def test_it_waits_for_each_expected_witness_and_for_headquarters_only_where_it_must(start: Start, steps: list[Step]) -> None:
     admission = told(start, steps)
     if admission.state is State.DOUBTED:
         return
@@ -97,8 +107,9 @@ def test_it_waits_for_each_expected_witness_and_for_nobody_else(start: Start, st
     for witness in start.expected:
         admission.vouch(witness)
     admission.settle()
-    assert admission.admitted
-    assert admission.how == ("first" if start.parent is None else "witnesses" if start.expected else "inherited") or start.parent is None
+    assert admission.admitted == (start.known or ("agree", None) in steps)
+    admission.agree()
+    assert admission.how == ("first" if not start.known else "witnesses" if start.expected else "inherited")
 
 
 @given(start=starts, steps=st.lists(harmless), seed=st.randoms(use_true_random=False))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cloud_bridge.hq.keeping import backup_command, restore_command
+from gateway.schema import migrate
 from tests.store.running import RunningStore
 from virtual_store.web import Refused, Web
 
@@ -71,6 +72,13 @@ class Disk:
         with self._dead():
             shutil.rmtree(self._state)
             shutil.copytree(self._image, self._state)
+
+    def lose(self) -> None:
+        """The ledger's files are gone; at the next start its tables are made, as a unit's first step does."""
+        with self._dead():
+            for path in self._state.glob("ledger*"):
+                path.unlink()
+            migrate(self._store.starter.ledger)
 
     @contextlib.contextmanager
     def _dead(self) -> Iterator[None]:
@@ -132,6 +140,26 @@ def test_with_a_line_an_old_image_honours_nothing_until_headquarters_has_opened_
     assert {alarm["kind"] for alarm in start["alarms"]} & {"two_children", "mark_above_claim"}
     assert (start["overused"]["uses"], start["opening"]["applied_us"] > 0) == (0, True)
     assert till.redeem(voucher(whole_store))["decision"] == "redeemed"
+
+
+@pytest.mark.parametrize("line_is_up", [True, False])
+def test_a_box_whose_ledger_is_gone_is_not_taken_for_a_new_one(whole_store: RunningStore, disk: Disk, line_is_up: bool) -> None:
+    till, token = Till(whole_store), voucher(whole_store)
+    whole_store.drained()
+    settled(whole_store)
+    assert till.redeem(token)["decision"] == "redeemed"
+    whole_store.drained()
+    if not line_is_up:
+        whole_store.cut_line()
+    disk.lose()
+    if not line_is_up:
+        whole_store.until(lambda: admission(whole_store)["state"] == "waiting", 30, "it is not waiting for headquarters")
+        assert not admission(whole_store)["admitted"]
+        whole_store.mend_line()
+    settled(whole_store)
+    assert admission(whole_store)["how"] == "opening"
+    assert {alarm["kind"] for alarm in start_at_hq(whole_store)["alarms"]} & {"second_root", "new_ledger"}
+    assert Till(whole_store).redeem(token)["reason"] == "already_redeemed"
 
 
 def test_without_a_line_a_witness_stops_an_old_image(whole_store: RunningStore, disk: Disk) -> None:

@@ -93,6 +93,7 @@ name_en = "Counter"
 HQ_TOML: Final = """\
 # Written by the starter of the virtual store: headquarters of one shop, with its own broker.
 data_dir = "{folder}"
+database = "{database}"
 http_port = {hq}
 broker_port = {broker}
 camera_control = "{camera}"
@@ -127,6 +128,7 @@ class Plan(Struct, frozen=True):
     ports: Ports
     seed: int
     broker: str = "amqtt"  # or one of `virtual_store.brokers.PROGRAMS`
+    database: str = ""  # headquarters' PostgreSQL; empty: its own SQLite file
 
     @property
     def gateway_toml(self) -> Path:
@@ -183,8 +185,9 @@ class Plan(Struct, frozen=True):
         self.hq_dir.mkdir(parents=True, exist_ok=True)
         ports = self.ports
         text = HQ_TOML.format(
-            folder=self.hq_dir, hq=ports.hq, broker=ports.broker, camera=self.camera_control, store=STORE, relay=ports.relay
-        )
+            folder=self.hq_dir, hq=ports.hq, broker=ports.broker, camera=self.camera_control, store=STORE, relay=ports.relay,
+            database=self.database,
+        )  # fmt: skip
         self.hq_toml.write_text(text + broker_table, encoding="utf-8")
         self.stores_csv.write_text(STORES_CSV.format(store=STORE, number=STORE_NUMBER, gateway=GATEWAY), encoding="utf-8")
 

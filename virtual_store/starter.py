@@ -188,7 +188,8 @@ class Starter:
             except Refused:
                 return False
             joined = {unit["unit"] for unit in store["units"] if unit["connected"]}
-            return set(UNITS) - {"core"} <= joined and bool(store["line"]["up"]) and set(DOCUMENTS) <= set(store["documents"])
+            admitted = bool(store["admission"]["admitted"])
+            return admitted and set(UNITS) - {"core"} <= joined and store["line"]["up"] and set(DOCUMENTS) <= set(store["documents"])
 
         await self._until_true(serving, "the shop did not come up")
 

@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.errors import ConfigError
+from tests.cloud_bridge.hq.cluster import BINARIES
 from tests.faults.rounds import FAULTS, Round, Tally, shop
 from virtual_store.brokers import installed
 
-SHARES: Final = {"amqtt": 8.0, "mosquitto": 9.0, "nats": 3.0}  # of the time, if all three are there
-KILLS: Final = {"amqtt": 10, "mosquitto": 10, "nats": 5}  # of a round
+SHARES: Final = {"amqtt": 7.5, "mosquitto": 8.0, "postgres": 2.0, "nats": 2.5}  # of the time, if all are there
+KILLS: Final = {"amqtt": 10, "mosquitto": 10, "postgres": 8, "nats": 5}  # of a round
 RESENT_AIM: Final = 0.1
 
 
@@ -91,8 +92,11 @@ def parsed(words: list[str]) -> argparse.Namespace:
 
 def there(broker: str, console: Console) -> bool:
     """Whether it is installed; amqtt always is."""
+    if broker == "postgres" and not (BINARIES / "initdb").exists():
+        console.print("[yellow]without postgres: PostgreSQL 15 is not installed (apt-get install postgresql-15)[/yellow]")
+        return False
     try:
-        if broker != "amqtt":
+        if broker not in ("amqtt", "postgres"):
             installed(broker)
     except ConfigError as error:
         console.print(f"[yellow]without {broker}: {error}[/yellow]")
@@ -120,9 +124,9 @@ def run_round(broker: str, fault: str, seed: int, totals: Totals, kills: int, te
         tell(f"{fault} killed {done} of {kills} times, seed {seed}")
 
     tell(f"a store starts, seed {seed}")
-    with shop(broker, seed) as store:
+    with shop(broker, seed) as (store, database):
         folder = store.starter.plan.folder
-        tally = Round(store, random.Random(seed)).run(FAULTS[broker][fault], kills, killed)
+        tally = Round(store, random.Random(seed), database).run(FAULTS[broker][fault], kills, killed)
     totals.take(name, tally, seed, str(folder))
     console.print(f"{'[red]' if not tally.clean else ''}{name}, seed {seed}: {json.dumps(tally.said())}")
     if tally.clean:

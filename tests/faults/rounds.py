@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from msgspec import Struct
 
+from tests.cloud_bridge.hq.cluster import Cluster, cluster
 from tests.faults.load import TILLS, Aisles, Till
 from tests.faults.tap import Tap
 from tests.store.running import RunningStore
@@ -27,8 +29,12 @@ DRAINED_WITHIN_S: Final = 120.0
 FAULTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {  # by broker: what is killed, and which processes that may be
     "amqtt": {"core": ("core",), "bridge": ("bridge",), "broker and ingest": ("hq",)},
     "mosquitto": {"core": ("core",), "bridge": ("bridge",), "broker": ("broker",), "ingest": ("hq",)},
+    "postgres": {"database": ("database",), "ingest": ("hq",)},  # amqtt, and headquarters on a PostgreSQL of its own
     "nats": {"core": ("core",), "bridge": ("bridge",), "broker": ("broker-n1", "broker-n2", "broker-n3"), "ingest": ("hq",)},
 }
+
+
+HqRow = tuple[str, dict[str, Any]]  # type and event
 
 
 class Tally(Struct):
@@ -61,7 +67,8 @@ class Tally(Struct):
 class Round:
     """A store under load, and what its customers were told."""
 
-    def __init__(self, store: RunningStore, chance: random.Random) -> None:
+    def __init__(self, store: RunningStore, chance: random.Random, database: Cluster | None = None) -> None:
+        self._database = database
         ask = {"store": "tpe-001", "title_zh": "券", "title_en": "Voucher"}
         tokens = [str(store.hq_post("/api/vouchers", ask)["token"]) for _ in range(VOUCHERS)]
         self._store = store
@@ -97,7 +104,8 @@ class Round:
                 assert not till.is_alive() and not till.failure, till.failure or "a customer waits for ever"
             self._aisles.stop()
             self._store.until(self._is_drained, DRAINED_WITHIN_S, "the lanes did not drain")
-        tally = reckon(self._store, [one for till in self._tills for one in till.told], self._aisles.answered)
+        rows = list(rows_of(self._store.starter.plan.hq_dir / "hq.db") if self._database is None else rows_at(self._database.url()))
+        tally = reckon(self._store, rows, [one for till in self._tills for one in till.told], self._aisles.answered)
         tally.cycles, tally.made, tally.resent = kills, self._tap.made, self._tap.resent
         return tally
 
@@ -106,6 +114,12 @@ class Round:
         return bool(line["up"] and line["waiting"] == 0)
 
     def _kill(self, name: str) -> None:
+        if name == "database":
+            assert self._database is not None
+            self._database.kill()
+            time.sleep(self._chance.uniform(0.0, 1.5))
+            self._database.start()
+            return
         kept = self._store.starter.keeper.kept[name]
         pid = kept.pid
         os.kill(pid, signal.SIGKILL)
@@ -114,7 +128,7 @@ class Round:
             self._store.view()
 
 
-def reckon(store: RunningStore, told: list[tuple[str, dict[str, Any]]], visits: set[str]) -> Tally:
+def reckon(store: RunningStore, rows: list[HqRow], told: list[tuple[str, dict[str, Any]]], visits: set[str]) -> Tally:
     """Compare what was answered with what headquarters holds."""
     tally = Tally()
     answers: dict[str, dict[str, Any]] = {}
@@ -123,7 +137,7 @@ def reckon(store: RunningStore, told: list[tuple[str, dict[str, Any]]], visits: 
             tally.doubled += 1  # the same request got two answers
     at_hq: dict[str, Counter[str]] = {kind: Counter() for kind in KEYS}
     vouchers: Counter[str] = Counter()
-    for kind, event in rows_of(store.starter.plan.hq_dir / "hq.db"):
+    for kind, event in rows:
         at_hq[kind][event[KEYS[kind]]] += 1
         if kind == "VoucherRedeemed":
             vouchers[event["voucher_id"]] += 1
@@ -144,7 +158,14 @@ def reckon(store: RunningStore, told: list[tuple[str, dict[str, Any]]], visits: 
 KEYS: Final = {"VoucherRedeemed": "redemption_id", "RedemptionRefused": "presentation_id", "VisitEnded": "visit_id"}
 
 
-def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows_at(url: str) -> Iterator[HqRow]:
+    """The same of its PostgreSQL."""
+    with psycopg.connect(url) as connection:
+        for kind, event in connection.execute("SELECT type, event FROM rows WHERE type = ANY(%s)", (list(KEYS),)):
+            yield kind, event if isinstance(event, dict) else json.loads(event)
+
+
+def rows_of(path: Path) -> Iterator[HqRow]:
     """(type, event) of the rows that headquarters' file holds."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
@@ -156,14 +177,14 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def shop(broker: str, seed: int) -> Iterator[RunningStore]:
+def shop(broker: str, seed: int) -> Iterator[tuple[RunningStore, Cluster | None]]:
     """A fresh store on that broker; it is left where it is if something was wrong."""
     folder = Path(tempfile.mkdtemp(prefix="sgw-"))
-    store = RunningStore(folder, seed, broker)
-    try:
-        yield store
-    finally:
-        store.close()
+    with contextlib.ExitStack() as ending:
+        database = ending.enter_context(cluster()) if broker == "postgres" else None
+        store = RunningStore(folder, seed, "amqtt" if database else broker, database.url() if database else "")
+        ending.callback(store.close)
+        yield store, database
 
 
 def threads_left() -> list[str]:

@@ -30,7 +30,8 @@ def test_a_broken_promise_is_not_clean(lost: int, doubled: int, unexplained: int
     assert Tally(1, 10, lost, doubled, unexplained, 10, 1).clean is clean
 
 
-def test_every_broker_has_core_bridge_broker_and_ingest_killed() -> None:
-    for faults in FAULTS.values():
+def test_every_broker_has_core_bridge_broker_and_ingest_killed_and_the_database_is_too() -> None:
+    assert "database" in FAULTS["postgres"]
+    for faults in (faults for broker, faults in FAULTS.items() if broker != "postgres"):
         assert {"core", "bridge"} <= faults.keys()
         assert any("broker" in fault for fault in faults) and any("ingest" in fault for fault in faults)

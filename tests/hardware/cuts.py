@@ -125,23 +125,31 @@ class Aftermath(Struct):
     @property
     def wrong(self) -> str:
         """What must not be; empty: nothing."""
-        if self.again or self.changed:
-            whose = f"{self.again} of {self.answered} used codes redeemed a second time ({self.known_at_hq} of them known to headquarters)"
-            return f"{whose}, {self.changed} answers changed; the box says: {self.told or 'nothing'}; headquarters: {self.books}"
+        if self.known_at_hq:
+            return f"{self.known_at_hq} codes that headquarters knew to be used were redeemed a second time; {self.forgotten}"
+        if (self.again or self.changed) and not self.told:
+            return f"the damage was not found; {self.forgotten}"
         return "" if self.serves or self.told else "it does not serve, and does not say why"
+
+    @property
+    def forgotten(self) -> str:
+        """What neither the disk nor headquarters remembers: booked as exposure, beyond what any software can keep."""
+        return f"of {self.answered} used codes {self.again} redeemed again, {self.changed} answers given anew; headquarters: {self.books}"
 
     def __str__(self) -> str:
         if self.wrong:
             return self.wrong
         if not self.told:
             return "not damaged"
-        return f"damage found at start, {'nothing damaged is served' if self.serves else 'nothing is served'}: {self.told}"
+        repaired = "repaired from headquarters" if self.serves else "nothing is served"
+        return f"damage found at start, {repaired}: {self.told}; {self.forgotten}"
 
 
 class LyingDisk:
     """A disk that says flushed and is not: of the last two seconds' writes a power cut loses, tears and reorders half.
 
-    No software keeps what such a disk forgets. What is asked for is that a start finds the damage and serves nothing of it.
+    No software keeps what such a disk forgets before headquarters has it. What is asked for is that a start finds the damage, takes
+    what is missing from headquarters and serves nothing of it: no code that headquarters knew to be used is redeemed again.
     """
 
     def __init__(self, shop: Shop, line_port: int, cuts: int, seed: int) -> None:

@@ -26,10 +26,10 @@ T = TypeVar("T")
 class RunningStore:
     """A store that runs until `close`."""
 
-    def __init__(self, folder: Path, seed: int = 7, broker: str = "amqtt") -> None:
+    def __init__(self, folder: Path, seed: int = 7, broker: str = "amqtt", database: str = "") -> None:
         ports = Ports(*(free_port() for _ in range(4)))
         self.told: list[str] = []
-        self.starter = Starter(Plan(folder, ports, seed, broker), self.told.append)
+        self.starter = Starter(Plan(folder, ports, seed, broker, database), self.told.append)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

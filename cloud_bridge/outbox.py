@@ -6,7 +6,7 @@ so that money never waits long behind them.
 
 Nothing is sent twice on a guess. A batch goes again when headquarters' answers show that it is missing (a later one was answered,
 the same mark was named again), or when its answer is late *and* headquarters has shown a sign of life since: while it is away,
-only beats knock. After a new connection one batch asks for all; its answer names the mark, and what lies below is not sent again.
+only beats knock. After a new connection one small batch asks for all; its answer names the mark, and what lies below is not sent again.
 What is believed of headquarters' mark is a hint: two late answers in a row, and sending starts again from the cursor.
 """
 
@@ -52,6 +52,7 @@ class Flight(Struct):
     tries: int = 1
     lost: bool = False  # known not to have counted
     answered: bool = False
+    asks: bool = False  # goes again only to hear HQ's mark: as few rows as may be
 
 
 class Road(Struct):
@@ -116,6 +117,7 @@ class Outbox:
         for other in road.flights:
             other.answered = other.answered or other.upto <= mark
             other.lost = (other.lost or other in missing) and not other.answered
+            other.asks = other.asks and other not in missing
 
     def heard(self, sent_s: float) -> None:
         """HQ answered something that was sent then: it is there."""
@@ -136,7 +138,7 @@ class Outbox:
         for lane, road in self._roads.items():
             flight = self._unanswered(road, lane)
             if flight is not None:
-                flight.lost = True
+                flight.lost = flight.asks = True
 
     # ------------------------------------------------------------ what to send
 
@@ -189,7 +191,7 @@ class Outbox:
             return None
         again = self._to_send_again(road, lane, now_s)
         if again is not None:
-            return Span(epoch, lane, again.after, reach, again.upto - again.after)
+            return Span(epoch, lane, again.after, reach, 1 if again.asks else again.upto - again.after)
         top = self._top(epoch, lane, road)
         if top >= reach:
             return None if road.flights else self._last(epoch, lane, now_s)
@@ -271,7 +273,7 @@ class Outbox:
     def _send_again(self, road: Road, flight: Flight, upto: int, size_b: int, now_s: float) -> None:
         if not flight.lost:
             road.backoff = min(MAX_RESEND_S, road.backoff * 2)
-        left = Flight(upto, flight.upto, flight.size_b, flight.sent_s, flight.order, flight.tries, lost=True)
+        left = Flight(upto, flight.upto, flight.size_b, flight.sent_s, flight.order, flight.tries, lost=not flight.asks)
         flight.upto, flight.size_b, flight.sent_s, flight.order = upto, size_b, now_s, self._order
         flight.tries, flight.lost, flight.answered = flight.tries + 1, False, False
         if left.after < left.upto:

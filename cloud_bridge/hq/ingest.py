@@ -40,21 +40,7 @@ from cloud_bridge.topics import ALL_UP, parse_up
 from gateway.clock import Clock
 from gateway.errors import BrokerError, MalformedFrame
 from gateway.events import Lane
-from gateway.signed import (
-    ACK_TAG,
-    ANSWER_TAG,
-    ASK_TAG,
-    BEAT_TAG,
-    RENEW_TAG,
-    Ack,
-    Ask,
-    Beat,
-    BeatAnswered,
-    Renew,
-    public_from_hex,
-    seal,
-    unseal,
-)
+from gateway.signed import ACK_TAG, ANSWER_TAG, ASK_TAG, BEAT_TAG, RENEW_TAG, Ack, Ask, Beat, BeatAnswered, Renew, public_from_hex, seal, unseal
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +54,7 @@ CONNECTS_PER_S: Final = 200.0  # full TLS handshakes a small broker takes (measu
 MANIFEST_FIRST_S: Final = 0.2  # a piece of a document that was not announced is dropped
 MOST_ASKED: Final = 10_000
 ASK_AGAIN_S: Final = 5.0  # an ask may be lost like anything else
-AWAY_S: Final = 1.0  # how long to wait for a database that cannot be reached
+AWAY_S: Final = 0.5  # how long to wait for a database that cannot be reached
 
 
 class BrokerAddress(Struct, frozen=True):
@@ -117,6 +103,7 @@ class Ingest:
         self._small: asyncio.Queue[Incoming] = asyncio.Queue(MOST_WAITING)
         self._came_up = asyncio.Event()
         self._logged_s = -LOG_EVERY_S
+        self._away = False  # the database, as far as rows know
         self._asked_s: dict[tuple[str, str, int], float] = {}
         self._mqtt = Mqtt(
             broker.host, broker.port, f"hq-{secrets.token_hex(16)}", broker.tls, server_name=broker.server_name,
@@ -209,13 +196,18 @@ class Ingest:
     async def _take_batches(self) -> None:
         while True:
             group = await self._opened.get()
-            try:
-                await self._take_group(group)
-            except StoreAway:
-                # No box is told anything, so all of it comes again. The broker need not keep it meanwhile.
-                for opened in group:
-                    self._reject(opened.incoming, "the database is away")
+            while not await self._took(group):
                 await asyncio.sleep(AWAY_S)
+
+    async def _took(self, group: list[_Opened]) -> bool:
+        """Whether a group could be taken. While the database is away no beat is answered, so boxes keep their rows and wait."""
+        try:
+            await self._take_group(group)
+        except StoreAway:
+            self._away = True
+            return False
+        self._away = False
+        return True
 
     async def _take_group(self, group: list[_Opened]) -> None:
         now_us = self._now_us()
@@ -310,6 +302,8 @@ class Ingest:
         check_beat(beat)
         now_us = self._now_us()
         news = self.presence.hear(beat, now_us)
+        if self._away:
+            return
         answer = BeatAnswered(beat.gateway, beat.number, now_us, len(self._known) / CONNECTS_PER_S)
         self._send(known.row.box.down("beat"), seal(ANSWER_TAG, answer, self._root), qos=0)
         if news:

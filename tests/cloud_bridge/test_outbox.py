@@ -134,10 +134,10 @@ def test_only_what_headquarters_does_not_have_goes_again_after_a_new_connection(
     assert len(drained(outbox)) == 4
     outbox.restart(1.0)
     outbox.heard(1.1)
-    assert drained(outbox, 1.1) == [(1, 0, 0, 5)]  # one asks for all
-    outbox.answered(1, 0, 5, 15, 7, 1.2)  # HQ has three of the four
+    assert drained(outbox, 1.1) == [(1, 0, 0, 1)]  # one row asks for all
+    outbox.answered(1, 0, 1, 15, 7, 1.2)  # HQ has three of the four
     assert drained(outbox, 1.2) == [(1, 0, 15, 20)]
-    assert outbox.resent_rows == 10
+    assert outbox.resent_rows == 6
 
 
 def test_what_headquarters_has_needs_but_its_last_answer_again() -> None:
@@ -146,8 +146,8 @@ def test_what_headquarters_has_needs_but_its_last_answer_again() -> None:
     outbox.restart(1.0)
     outbox.heard(1.1)
     drained(outbox, 1.1)
-    outbox.answered(1, 0, 5, 20, 7, 1.2)
-    outbox.heed({1: {0: 20}}, {1: {0: 5}}, 1.2)
+    outbox.answered(1, 0, 1, 20, 7, 1.2)
+    outbox.heed({1: {0: 20}}, {1: {0: 1}}, 1.2)
     assert drained(outbox, 1.3) == []
     outbox.heard(FIRST_PATIENCE_S)
     assert drained(outbox, FIRST_PATIENCE_S) == [(1, 0, 15, 20)]
@@ -239,9 +239,11 @@ def test_a_batch_sent_again_in_parts_loses_none() -> None:
     drained(outbox)
     outbox.restart(1.0)
     outbox.heard(1.0)
-    span = send(outbox, 1.0, 2)
-    assert span is not None and (span.after, span.upto) == (0, 2)
-    assert drained(outbox, 1.0) == [(1, 0, 2, 5)]
+    assert drained(outbox, 1.0) == [(1, 0, 0, 1)]
+    outbox.answered(1, 0, 1, 1, 1, 1.1)
+    span = send(outbox, 1.1, 3)
+    assert span is not None and (span.after, span.upto) == (1, 3)
+    assert drained(outbox, 1.1) == [(1, 0, 3, 5), (1, 0, 5, 10)]
 
 
 def test_blocks_merged_meanwhile_take_their_neighbours_along() -> None:
@@ -250,7 +252,7 @@ def test_blocks_merged_meanwhile_take_their_neighbours_along() -> None:
     outbox.restart(1.0)
     outbox.heard(1.0)
     span = outbox.next(1.0)
-    assert span == Span(1, 0, 0, 20, 5)
+    assert span == Span(1, 0, 0, 20, 1)
     outbox.sent(span, 15, 300, 1.0)
     outbox.answered(1, 0, 15, 15, 1, 1.1)
     assert drained(outbox, 1.1) == [(1, 0, 15, 20)]

@@ -40,7 +40,7 @@ T = TypeVar("T")
 class Believer:
     """Stands where admission stands: the road carries rows whoever may decide."""
 
-    admitted = True
+    proven = True
 
     def hold(self, document: Document) -> None:
         """No opening comes along this line."""

@@ -16,11 +16,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cloud_bridge.hq import backups, devices, enrolment, registry
-from cloud_bridge.hq.broker import OWN_NAME, BrokerFiles, EmbeddedBroker, Fence
+from cloud_bridge.hq.broker import OWN_NAME, BrokerAddress, BrokerFiles, EmbeddedBroker, Fence
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Feed
 from cloud_bridge.hq.fleet import Fleet
-from cloud_bridge.hq.ingest import BrokerAddress, Ingest
+from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
 from cloud_bridge.hq.keeping import backup_routes
 from cloud_bridge.hq.office import Office

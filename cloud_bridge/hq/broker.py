@@ -25,6 +25,7 @@ from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin
 from amqtt.session import Session
 from msgspec import Struct
 
+from cloud_bridge.mqtt import TlsFiles
 from cloud_bridge.topics import LEVEL, ROOT
 
 OWN_NAME: Final = "hq.ingest"
@@ -33,6 +34,16 @@ LEVELS: Final = 8  # sgw 1 TENANT SHARD STORE GATEWAY up|dn LEAF
 GATEWAY_LEVEL: Final = 5
 WAY_LEVEL: Final = 6
 FAREWELL: Final = ("manifest", "chunk")  # what a revoked box may still hear: that it is revoked
+
+
+class BrokerAddress(Struct, frozen=True):
+    """Where the broker is, and how headquarters' own client enters."""
+
+    host: str
+    port: int
+    tls: TlsFiles | None
+    server_name: str = ""
+    others: tuple[tuple[str, int], ...] = ()  # of a cluster's other servers
 
 
 class BrokerFiles(Struct, frozen=True):

@@ -24,7 +24,7 @@ from msgspec import Struct
 from cloud_bridge.envelope import MAX_BATCH_B, Chunk, Header, Want, unseal_batch
 from cloud_bridge.hq import devices, registry
 from cloud_bridge.hq.bounds import MOST, check_batch, check_beat, refuse_unless, why
-from cloud_bridge.hq.broker import Fence
+from cloud_bridge.hq.broker import BrokerAddress, Fence
 from cloud_bridge.hq.documents import Press, chunk_of, newest_chunk
 from cloud_bridge.hq.echo import Echo
 from cloud_bridge.hq.feed import Change, Feed
@@ -35,12 +35,26 @@ from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Store, StoreAway
 from cloud_bridge.hq.streams import Place
 from cloud_bridge.hq.take import Taken, Verdict, take
-from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
+from cloud_bridge.mqtt import Incoming, Mqtt
 from cloud_bridge.topics import ALL_UP, parse_up
 from gateway.clock import Clock
 from gateway.errors import BrokerError, MalformedFrame
 from gateway.events import Lane
-from gateway.signed import ACK_TAG, ANSWER_TAG, ASK_TAG, BEAT_TAG, RENEW_TAG, Ack, Ask, Beat, BeatAnswered, Renew, public_from_hex, seal, unseal
+from gateway.signed import (
+    ACK_TAG,
+    ANSWER_TAG,
+    ASK_TAG,
+    BEAT_TAG,
+    RENEW_TAG,
+    Ack,
+    Ask,
+    Beat,
+    BeatAnswered,
+    Renew,
+    public_from_hex,
+    seal,
+    unseal,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +69,6 @@ MANIFEST_FIRST_S: Final = 0.2  # a piece of a document that was not announced is
 MOST_ASKED: Final = 10_000
 ASK_AGAIN_S: Final = 5.0  # an ask may be lost like anything else
 AWAY_S: Final = 0.5  # how long to wait for a database that cannot be reached
-
-
-class BrokerAddress(Struct, frozen=True):
-    """Where the broker is, and how headquarters' own client enters."""
-
-    host: str
-    port: int
-    tls: TlsFiles | None
-    server_name: str = ""
-    others: tuple[tuple[str, int], ...] = ()  # of a cluster's other servers
 
 
 class Known(Struct, frozen=True):
@@ -196,7 +200,7 @@ class Ingest:
     async def _take_batches(self) -> None:
         while True:
             group = await self._opened.get()
-            while not await self._took(group):
+            while not await self._took(group):  # noqa: ASYNC110 - a database that is away gives no event
                 await asyncio.sleep(AWAY_S)
 
     async def _took(self, group: list[_Opened]) -> bool:

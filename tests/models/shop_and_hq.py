@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud_bridge.hq import backups, openings
 from cloud_bridge.hq.books import Entry, books
-from cloud_bridge.hq.broker import Fence
+from cloud_bridge.hq.broker import BrokerAddress, Fence
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Feed
-from cloud_bridge.hq.ingest import BrokerAddress, Ingest
+from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.registry import BoxRow, expect_box
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.mqtt import Incoming

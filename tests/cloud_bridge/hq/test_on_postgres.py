@@ -1,15 +1,21 @@
 """A whole headquarters on PostgreSQL: pages and API as on SQLite, and what happens when the database is killed under it."""
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from cloud_bridge.hq.backups import floor
+from cloud_bridge.hq.keeping import backup_command
 from cloud_bridge.hq.options import HqOptions
 from cloud_bridge.hq.postgres import PostgresStore
 from gateway.columns import Tombstone
+from gateway.commands import app
 from gateway.errors import ConfigError
 from gateway.events import CompartmentOpenIntended, OccupancyEstimated, SubjectKind, VisitStarted
 
@@ -79,6 +85,31 @@ async def test_a_database_killed_under_load_loses_and_doubles_nothing(tmp_path: 
             assert (await hq.get("/api/stores/s1/counts"))["total"]["redemptions"] == 400
             books = await hq.get("/api/books?counted=true")
             assert (books["received"], books["unexplained"], books["waiting"]) == (400, 0, 0)
+
+
+@pytest.mark.slow
+async def test_restored_from_a_dump_it_asks_its_shops_for_what_it_lacks(postgres: Cluster, tmp_path: Path) -> None:
+    data, file, database = tmp_path / "hq", tmp_path / "night.dump", postgres.make_database(f"dumped_{next(NUMBERS)}")
+    options = HqOptions(data_dir=str(data), database=database)
+    rows = [wire(n, redeemed(n)) for n in range(1, 31)]
+    async with headquarters(options) as hq:
+        enrolment = await hq.new_box()
+        async with hq.connected(enrolment) as box:
+            await box.send(box.batch(rows[:10]))
+            await asyncio.to_thread(backup_command, data, file, lambda done, all_: None)
+            assert (await box.send(box.batch(rows[10:20]))).backed_up == 10
+    (data / "addresses.json").unlink()
+    restored = postgres.make_database(f"dumped_{next(NUMBERS)}")
+    await asyncio.to_thread(subprocess.run, ["pg_restore", "--exit-on-error", f"--dbname={restored}", str(file)], check=True)
+    CliRunner().invoke(app, ["hq", "restore", "--noted", "--data", str(data)], catch_exceptions=False)
+    assert floor(data) > 0
+    async with headquarters(msgspec.structs.replace(options, database=restored)) as hq, hq.connected(enrolment) as box:
+        await box.send(box.batch(rows[20:], cursor={0: 20}))  # it believes twenty to be there
+        ask = await until(lambda: box.asks[-1] if box.asks else None)
+        assert ask.from_seq == 10
+        assert (await box.send(box.batch(rows[10:], cursor={0: 10}))).mark == 30
+        books = await hq.get("/api/books?counted=true")
+        assert (books["received"], books["unexplained"]) == (30, 0)
 
 
 async def _send_until(box: TestBox, rows: list[WireRow], upto: int) -> None:

@@ -195,7 +195,7 @@ async def test_the_page_says_what_is_wrong_and_how_much_is_at_stake(demo: Hq, bo
     await box.send(of(box, "1-aa", rows(begun("1-aa"), *(redeemed(n) for n in range(5)))))
     await box.beat(1, epoch="2-bb", proven=True, parent="1-aa", parent_heads=HEADS)
     async with asyncio.timeout(10):  # the beat is answered first, and looked into then
-        while 'data-start="alarm"' not in (page := (await demo.http.get("/")).text):
+        while 'data-start="alarm"' not in (await demo.http.get("/")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (await demo.get("/api/books"))["alarms"] == 1
     assert msgspec.json.encode(await start_of(demo))

@@ -56,6 +56,7 @@ class Header(Struct, frozen=True, kw_only=True):
     last_seqs: dict[int, int]  # last seq of each lane of the current epoch
     cursors: dict[int, int]  # how far HQ has acknowledged each lane of the current epoch
     sent_us: int
+    before: str = ""  # chain head before `first`, hex; empty: the lane begins there, or the box knows it no more
 
 
 _header: msgspec.json.Decoder[Header] = msgspec.json.Decoder(Header)

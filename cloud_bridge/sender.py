@@ -84,6 +84,7 @@ class Bench:
             gateway=self._gateway, epoch=epoch.name, proven=notice.proven, parent=epoch.parent, parent_heads=epoch.parent_heads,
             lane=span.lane, first=blocks[0].first, last=blocks[-1].last, head=blocks[-1].head.hex(), current=current.name,
             last_seqs=notice.reach[notice.epoch], cursors=notice.cursors.get(notice.epoch, {}), sent_us=self._clock.now().wall_us,
+            before=self._open().head_before(span.epoch, span.lane, blocks[0].first).hex(),
         )  # fmt: skip
 
     def _epoch(self, number: int) -> Epoch:

@@ -35,7 +35,7 @@ def check_batch(batch: Batch, gateway: str, leaf: str) -> None:
     names = (header.epoch, header.current, header.parent if header.parent is not None else header.epoch)
     refuse_unless(all(NAME.fullmatch(name) for name in names) and header.parent != header.epoch, "an impossible epoch")
     heads = {lane: seq for lane, (seq, _) in header.parent_heads.items()}
-    hexes = [header.head, *(head for _, head in header.parent_heads.values())]
+    hexes = [header.head, header.before, *(head for _, head in header.parent_heads.values())]
     refuse_unless(all(HEAD.fullmatch(head) for head in hexes), "an impossible chain head")
     fits = lanes_fit(heads) and lanes_fit(header.last_seqs) and lanes_fit(header.cursors) and header.last < MOST
     refuse_unless(fits and 0 <= header.sent_us < MOST, "impossible numbers")

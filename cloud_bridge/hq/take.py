@@ -5,6 +5,8 @@ however often and in whatever order batches come. A batch that starts beyond the
 names the mark and the box rewinds). So does the beginning of a stream while rows before it along its ancestry are missing: the
 answer names the stream that has to come first.
 
+A batch names the chain head it continues, and is taken only behind that: else rows could follow rows they never knew.
+
 A row that cannot be read goes to quarantine and still moves the mark: the box must never be stuck behind it. Of a tombstone
 counts what lies above the mark: those rows are declared, and their sums are added. What was stored is compared when it comes
 again: other rows under the same numbers are a lie or a damaged box, and are never acknowledged.
@@ -116,7 +118,7 @@ class _Taking:
         if header.first > stream.mark + 1:
             # The box may believe them to be here: it is asked, since an earlier start's cursors are in no header.
             return Taken(Verdict.GAP, stream.mark, stream.head, stream.mark, lost=[*lost, stream.place])
-        if header.first <= stream.mark and self._differs(batch, stream):
+        if self._breaks(header, stream) or (header.first <= stream.mark and self._differs(batch, stream)):
             return Taken(Verdict.DIVERGED, stream.mark, stream.head, stream.mark, lost=lost)
         if header.last <= stream.mark:
             return Taken(Verdict.REPEATED, header.last, header.head, stream.mark, lost=lost)
@@ -208,6 +210,11 @@ class _Taking:
         count = tombstone.last - stream.mark
         stream.declared += count
         return count
+
+    @staticmethod
+    def _breaks(header: Header, stream: Stream) -> bool:
+        """Whether a batch continues other rows than those that are stored: a running box was put back, memory and all."""
+        return bool(header.first == stream.mark + 1 and header.before and stream.head and header.before != stream.head)
 
     def _differs(self, batch: ReadyBatch, stream: Stream) -> bool:
         """Whether other rows are stored under the batch's numbers."""

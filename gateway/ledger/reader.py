@@ -100,6 +100,16 @@ class LedgerReader:
                 return None
             return chain_on(self._key, before, (epoch, lane, block.first), rows[: seq - block.first + 1])
 
+    def head_before(self, epoch: int, lane: int, first: int) -> bytes:
+        """The chain head before the block that begins there; empty: it begins the lane, or nothing of what was before is left."""
+        with _reading(self._connection):
+            base = self._base(epoch, lane)
+            if first <= 1 or first <= base.seq:
+                return b""
+            sql = "SELECT last, head FROM block WHERE epoch=? AND lane=? AND first<? ORDER BY first DESC LIMIT 1"
+            last, head = self._connection.execute(sql, (epoch, lane, first)).fetchone() or (base.seq, base.head)
+            return bytes(head) if last == first - 1 and bytes(head) != NO_HEAD else b""
+
     def history(self) -> Iterator[tuple[StoredRow, Row]]:
         """Every row of lane 0 that is left, oldest first, each link checked; lost ranges are passed over.
 

@@ -58,7 +58,7 @@ def settled(road: Road, state: State) -> State:
 def spent(road: Road, state: State, message: Message, stores: Sequence[object]) -> bool:
     """Whether a message can change nothing any more, whatever is restored."""
     if message[0] == "item" and road.keeps("tombstone_above_mark") and road.keeps("mark_with_rows"):
-        _, epoch, lane, seq, _ = message
+        _, epoch, lane, seq, *_ = message
         return all(road.mark(hq, epoch, lane) >= seq for hq in stores)  # type: ignore[arg-type, operator]
     if message[0] == "beat" and message[2]:
         bit = 1 << message[1]  # type: ignore[operator]
@@ -86,15 +86,15 @@ def fair(road: Road, state: State) -> State | None:
         after = road.hear_ask(after, *ask) or after
     if after != state:
         return after
-    for epoch, lane, seq, item in road.offered(state):
-        if seq == state.cursors[epoch][lane] + 1 and (moved := exchanged(road, state, epoch, lane, seq, item)) != state:
+    for epoch, lane, seq, *what in road.offered(state):
+        if seq == state.cursors[epoch][lane] + 1 and (moved := exchanged(road, state, epoch, lane, seq, *what)) != state:
             return moved
     return None
 
 
-def exchanged(road: Road, state: State, epoch: int, lane: int, seq: int, item: int) -> State:
+def exchanged(road: Road, state: State, epoch: int, lane: int, seq: int, item: int, before: int) -> State:
     """A batch goes up and its acknowledgement comes back."""
-    after = road.take(state, epoch, lane, seq, item)
+    after = road.take(state, epoch, lane, seq, item, before)
     mark = road.mark(after.hq, epoch, lane)
     if seq > mark:  # a gap, or refused: the mark alone is acknowledged
         return after

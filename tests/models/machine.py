@@ -15,6 +15,7 @@ RULES: Final = {
     "ancestry": "a row goes, and is taken, only after every row before it along its line",
     "tombstone_above_mark": "of a tombstone only what lies above the mark is taken",
     "declared_is_known": "rows under declared numbers are acknowledged, not called a contradiction",
+    "continues": "a batch names the chain head it continues, and is taken only behind that",
     "mark_with_rows": "headquarters' mark moves in the transaction of the rows",
     "ack_lower": "an acknowledgement names the lower of mark and the batch's last row",
     "ask": "headquarters asks again when the box knows more than it does",

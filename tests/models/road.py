@@ -89,8 +89,8 @@ class Road:
         marks = [self.mark(hq, epoch, lane) for hq in state.backups]
         return min(*marks, self.mark(state.hq, epoch, lane)) if self.keeps("lowest_backup") else marks[0]
 
-    def offered(self, state: State) -> list[tuple[int, int, int, int]]:
-        """Items the bridge may send now: (epoch, lane, seq, item)."""
+    def offered(self, state: State) -> list[tuple[int, int, int, int, int]]:
+        """Items the bridge may send now: (epoch, lane, seq, item, the fact before it or -1)."""
         if state.phase == DOWN or (state.phase == OPENING and self.keeps("epoch_row_first")):
             return []
         found = []
@@ -99,7 +99,10 @@ class Road:
             for epoch in line:
                 cursor, reach = state.cursors[epoch][lane], self.reach(state, epoch, lane)
                 if cursor < reach:
-                    found += [(epoch, lane, seq, self.sent_item(state, epoch, lane, seq)) for seq in range(cursor + 1, reach + 1)]
+                    found += [
+                        (epoch, lane, seq, self.sent_item(state, epoch, lane, seq), self.before(state, epoch, lane, seq))
+                        for seq in range(cursor + 1, reach + 1)
+                    ]
                     if self.keeps("ancestry"):
                         break
         return found
@@ -108,6 +111,13 @@ class Road:
         """What the box can still tell of a row; of a trimmed one only that it was."""
         item = state.disk.rows[epoch][lane][seq - 1]
         return (item & ~3) | HQ_LOST if seq <= state.disk.trims[epoch][lane] else item
+
+    def before(self, state: State, epoch: int, lane: int, seq: int) -> int:
+        """The fact whose chain head a batch says it continues; -1: none, or nothing of it is left."""
+        if seq == 1 or seq - 1 < state.disk.trims[epoch][lane]:
+            return -1
+        item = state.disk.rows[epoch][lane][seq - 2]
+        return -1 if kind_of(item) == DAMAGED else fact_of(item)
 
     def wants_opening(self, state: State, epoch: int, proven: bool) -> bool:
         """Whether headquarters answers a start with an opening."""
@@ -220,12 +230,14 @@ class Road:
 
     # ------------------------------------------------------------ headquarters
 
-    def take(self, state: State, epoch: int, lane: int, seq: int, item: int) -> State:
+    def take(self, state: State, epoch: int, lane: int, seq: int, item: int, before: int) -> State:
         """A batch of one item arrives. The same state: it changes nothing."""
         hq = self.learned(state, state.hq, epoch)
         mark = self.mark(hq, epoch, lane)
         if self.keeps("ancestry") and not self.has_parent(state, hq, epoch, lane):
             return state._replace(hq=self.alarmed(state, hq))
+        if seq == mark + 1 and before >= 0 and self.keeps("continues") and fact_of(hq.rows[epoch][lane][mark - 1]) != before:
+            return state._replace(hq=self.alarmed(state, hq))  # other rows stand behind this one
         if seq == mark + 1 and self.readable(item):
             if self.keeps("mark_with_rows"):
                 hq = hq._replace(rows=put_rows(hq.rows, epoch, lane, (*hq.rows[epoch][lane], item)))

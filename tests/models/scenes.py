@@ -32,8 +32,7 @@ LONG: Final = (
     Scene("damage", writes=2, damages=2, kills=1, cuts=1, faults=3),
     Scene("mended", writes=1, damages=1, kills=1, saves=1, restores=1),
     Scene("poison", writes=2, poison=0b110, cuts=1, kills=1, backups=1, hq_restores=1, faults=2),
-    # With a third write the promise breaks: nothing says what stood before a batch, so rows behind a contradiction may be taken.
-    Scene("resume", writes=2, saves=2, resumes=2),
+    Scene("resume", writes=3, saves=2, resumes=2),
 )
 
 _IMAGE: Final = Scene("image", writes=1, saves=1, restores=1)
@@ -52,6 +51,7 @@ MISSED_IN: Final = {
     "ancestry": (_IMAGE, "a row came before one it continues"),
     "tombstone_above_mark": (Scene("traffic", lanes=2, writes=1, rollups=1), "counted twice"),
     "declared_is_known": (Scene("mended", writes=0, damages=1, kills=1, saves=1, restores=1), "sticks"),
+    "continues": (Scene("resume", writes=3, saves=1, resumes=1), "a row behind the cursor is not at headquarters"),
     "mark_with_rows": (Scene("crashes", writes=0), "counted twice"),
     "ack_lower": (_IMAGE, "sticks"),
     "ask": (_BACKUPS, "books"),

@@ -51,8 +51,8 @@ def line_steps(road: Road, state: State) -> Iterator[Step]:
     for message in state.line:
         kind = message[0]
         if kind == "item":
-            _, epoch, lane, seq, item = message
-            after: State | None = road.take(state, epoch, lane, seq, item)  # type: ignore[arg-type]
+            _, epoch, lane, seq, item, before = message
+            after: State | None = road.take(state, epoch, lane, seq, item, before)  # type: ignore[arg-type]
         elif kind == "beat":
             after = road.hear_beat(state, message[1], bool(message[2]))  # type: ignore[arg-type]
         elif kind == "ack":
@@ -71,7 +71,7 @@ def line_steps(road: Road, state: State) -> Iterator[Step]:
 def say(message: Message) -> str:
     """A message in words."""
     if message[0] == "item":
-        _, epoch, lane, seq, item = message
+        _, epoch, lane, seq, item, _ = message
         return f"item {epoch}/{lane}/{seq} fact {int(item) >> 2} {('row', 'disk_full', 'hq_lost', 'damaged')[int(item) & 3]}"  # type: ignore[call-overload]
     return f"{message[0]} {message[1:]}"
 

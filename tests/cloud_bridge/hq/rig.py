@@ -94,6 +94,7 @@ class Draft(Struct, frozen=True):
     sent_us: int
     proven: bool = True
     tombstone: Tombstone | None = None  # instead of rows
+    before: str = ""  # the chain head it says it continues
     columns: bool = False  # as sealed blocks are, instead of plain
 
     @property
@@ -117,7 +118,7 @@ def header_of(draft: Draft) -> Header:
     return Header(
         gateway=draft.gateway, epoch=draft.epoch, proven=draft.proven, parent=draft.parent, parent_heads=draft.parent_heads,
         lane=draft.lane, first=draft.first_seq, last=draft.last_seq, head=draft.head, current=draft.current, last_seqs=draft.last,
-        cursors=draft.cursor, sent_us=draft.sent_us,
+        cursors=draft.cursor, sent_us=draft.sent_us, before=draft.before,
     )  # fmt: skip
 
 

@@ -107,6 +107,13 @@ async def test_a_lie_within_one_group_is_found_out(store: Store) -> None:
     assert [taken.verdict for taken in await put(store, draft(LEDGER[:3]), draft(lie))] == [Verdict.TAKEN, Verdict.DIVERGED]
 
 
+async def test_rows_are_taken_only_behind_those_they_continue(store: Store) -> None:
+    await put_one(store, draft(LEDGER[:3], head="aa"))
+    assert (await put_one(store, draft(LEDGER[3:5], before="bb"))).verdict is Verdict.DIVERGED
+    assert (await put_one(store, draft(LEDGER[3:5], head="cc", before="aa"))).mark == 5
+    assert (await put_one(store, draft(LEDGER[5:6], head="dd"))).mark == 6  # the box knows no more what was before
+
+
 async def test_rows_are_compared_byte_for_byte(store: Store) -> None:
     await put_one(store, draft([wire(1, LineChanged(True, instant(1)), 5)]))
     spaced = msgspec.json.format(msgspec.json.encode(LineChanged(True, instant(1))))

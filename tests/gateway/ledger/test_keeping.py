@@ -116,6 +116,7 @@ async def test_money_is_trimmed_behind_the_backup_and_three_days_and_its_uses_ar
     assert [row.presentation_id for row in rows if isinstance(row, RedemptionRefused)] == [f"p{number}" for number in range(30, 40)]
     assert "k39" in again.answers() and "k0" not in again.answers()
     assert again.head_at(1, 0, 61) is not None and again.head_at(1, 0, 40) is None
+    assert [again.reader.head_before(1, 0, first).hex() for first in (61, 62)] == ["", again.head_at(1, 0, 61)]
 
 
 async def test_an_epoch_that_headquarters_has_becomes_one_line_and_can_still_be_asked_for(writer: Writer, clock: VirtualClock) -> None:

@@ -327,6 +327,7 @@ async def test_heads_and_names_are_found(writer: Writer, clock: VirtualClock) ->
     inner = ledger.head_at(1, 0, 3)
     assert inner is not None and inner not in [head.hex() for (head,) in heads]
     assert [row.mac.hex() for row in ledger.reader.rows(1, 0, 2, 3)] == [inner]
+    assert [ledger.reader.head_before(1, 0, first).hex() for first in (1, 2, 3)] == ["", *(head.hex() for (head,) in heads[:2])][:3]
     assert ledger.epoch_number(ledger.epoch.name) == 1
     assert ledger.epoch_number("1-00000000") is None
 

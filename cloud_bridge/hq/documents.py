@@ -15,7 +15,7 @@ from cloud_bridge.envelope import CHUNK_B, Chunk, Want
 from cloud_bridge.hq import devices
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
-from gateway.codes import short_code
+from gateway.codes import is_cardlike, short_code
 from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
@@ -35,10 +35,10 @@ from gateway.signed import (
     public_hex,
     seal,
 )
-from gateway.token import Claims, TokenKind, VoucherClass, sign, voucher_ref
+from gateway.token import HOME_ISSUER, Claims, TokenKind, VoucherClass, sign, voucher_ref
 from provisioning.authority import Authority
 
-ISSUER: Final = 1
+ISSUER: Final = HOME_ISSUER
 DAY_S: Final = 86_400
 KEPT_DAYS: Final = 30  # a shop can still say "expired" rather than "unknown" for a while
 ORDER_DAYS: Final = 14
@@ -83,13 +83,13 @@ class Press:
         """
         row = box_of_store(db, ask.store)
         now_s = now_us // 1_000_000
-        identifier = secrets.randbits(60)
+        identifier = _new_identifier()
         claims = Claims(
             kind=TokenKind.VOUCHER, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, campaign=ask.campaign,
             store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
             voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor,
         )  # fmt: skip
-        issued = Issued(voucher_ref(identifier), self._sign(claims), short_code(identifier), row)
+        issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row)
         db.execute(
             "INSERT INTO vouchers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
             (
@@ -107,14 +107,14 @@ class Press:
             RefusedAsk: No such shop, or too much for its document.
         """
         row = box_of_store(db, store)
-        identifier = secrets.randbits(60)
+        identifier = _new_identifier()
         not_after_s = now_us // 1_000_000 + ORDER_DAYS * DAY_S
         claims = Claims(
             kind=TokenKind.PICKUP, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, store=row.number,
             not_before_s=now_us // 1_000_000 - START_SLACK_S, not_after_s=not_after_s,
         )  # fmt: skip
         count = db.execute("SELECT count(*) FROM orders WHERE gateway = ?", (row.gateway,)).fetchone()[0]
-        issued = Issued(voucher_ref(identifier), self._sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
+        issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
         db.execute(
             "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
             (
@@ -244,6 +244,13 @@ def masked(name: str) -> str:
         word = words[0]
         return word[0] + "○" * (len(word) - 2) + word[-1] if len(word) > 2 else word[0] + "○"
     return " ".join(word[0] + "○" * max(1, len(word) - 1) for word in words)
+
+
+def _new_identifier() -> int:
+    """60 random bits whose typed form no shop takes for a card: one in a hundred million is all digits."""
+    while is_cardlike(short_code(identifier := secrets.randbits(60))):
+        pass
+    return identifier
 
 
 def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:

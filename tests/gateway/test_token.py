@@ -120,8 +120,8 @@ def test_there_is_one_spelling_of_a_token(text: str) -> None:
 
 
 def test_a_reference_is_fifteen_hex_digits() -> None:
-    assert voucher_ref(42) == "00000000000002a"
-    assert len(voucher_ref(MAX_IDENTIFIER)) == 15
+    assert voucher_ref(1, 42) == "00000000000002a"
+    assert len(voucher_ref(1, MAX_IDENTIFIER)) == 15
 
 
 class Vector(msgspec.Struct, frozen=True):

@@ -46,7 +46,9 @@ ASKINGS: Final = {
     ),
 }  # fmt: skip
 CWT_KEY: Final = IssuerKey(format="cwt", issuer=5, public=public_hex(KEY.public_key()), key_id=b"k1".hex(), iss="https://b.example")
-JWT_KEY: Final = IssuerKey(format="jwt", issuer=5, public=public_hex(KEY.public_key()), key_id="k1", iss="https://b.example", audience="shops")
+JWT_KEY: Final = IssuerKey(
+    format="jwt", issuer=5, public=public_hex(KEY.public_key()), key_id="k1", iss="https://b.example", audience="shops"
+)
 PRETIX_KEY: Final = IssuerKey(
     format="pretix", issuer=6, public=public_hex(KEY.public_key()), store=7, campaigns={"3": 11, "4/2": 12, "5/0/9": 13}
 )

@@ -17,6 +17,7 @@ from gateway.verifiers import cbor
 from gateway.verifiers.keyring import Keyring
 from gateway.verifiers.presented import Named, Presented, present
 
+MAX_LETTERS: Final = 3_080  # of `cbor.MAX_B` bytes
 SIGN1_TAG, CWT_TAG = 18, 61
 ALG, KID = 1, 4
 CONTENT_TYPE, TYPE = 3, 16  # said in some headers; they change nothing
@@ -51,6 +52,8 @@ def sign(claims: dict[int, Any], key_id: bytes, key: Ed25519PrivateKey) -> str:
 
 
 def _parts(text: str) -> tuple[bytes, dict[Any, Any], bytes, bytes]:
+    if not text.startswith(CWT_PREFIX) or len(text) > MAX_LETTERS:
+        raise MalformedFrame("not a CWT")
     try:
         raw = bytes(base45.b45decode(text[len(CWT_PREFIX) :]))
     except (ValueError, TypeError) as error:

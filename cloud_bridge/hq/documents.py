@@ -9,10 +9,11 @@ import unicodedata
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import devices
+from cloud_bridge.hq import devices, issuers
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
@@ -32,7 +33,6 @@ from gateway.signed import (
     TokenKey,
     Voucher,
     digest,
-    public_hex,
     seal,
 )
 from gateway.token import HOME_ISSUER, Claims, TokenKind, VoucherClass, sign, voucher_ref
@@ -75,6 +75,11 @@ class Press:
         self._authority = authority
         self._floor = floor  # after a restore: shops hold versions this database never heard of
 
+    @property
+    def own_keys(self) -> dict[int, Ed25519PrivateKey]:
+        """The keys headquarters signs codes with."""
+        return self._authority.token_keys
+
     def issue_voucher(self, db: Connection, ask: VoucherAsk, now_us: int) -> Issued:
         """Issue a voucher bound to one shop.
 
@@ -85,8 +90,8 @@ class Press:
         now_s = now_us // 1_000_000
         identifier = _new_identifier()
         claims = Claims(
-            kind=TokenKind.VOUCHER, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, campaign=ask.campaign,
-            store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
+            kind=TokenKind.VOUCHER, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier,
+            campaign=ask.campaign, store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
             voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor,
         )  # fmt: skip
         issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row)
@@ -110,7 +115,7 @@ class Press:
         identifier = _new_identifier()
         not_after_s = now_us // 1_000_000 + ORDER_DAYS * DAY_S
         claims = Claims(
-            kind=TokenKind.PICKUP, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, store=row.number,
+            kind=TokenKind.PICKUP, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier, store=row.number,
             not_before_s=now_us // 1_000_000 - START_SLACK_S, not_after_s=not_after_s,
         )  # fmt: skip
         count = db.execute("SELECT count(*) FROM orders WHERE gateway = ?", (row.gateway,)).fetchone()[0]
@@ -151,7 +156,8 @@ class Press:
         version = self._next_version(db, row, name)
         blank = Document(row.gateway, name, version, now_us)
         retired = name == "devices" and devices.is_retired(db, row.gateway)
-        self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}))
+        more = {"issuer_keys": issuers.listed(db, self.own_keys)[1]} if name == "keys" else {}
+        self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}, **more))
 
     def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:
         """Make the next opening of a box; its number."""
@@ -208,8 +214,7 @@ class Press:
     ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str]:
         oldest_s = now_us // 1_000_000 - KEPT_DAYS * DAY_S
         if name == "keys":
-            keys = self._authority.token_keys.items()
-            return [TokenKey(key_id, ISSUER, public_hex(key.public_key()), "總部", "Headquarters") for key_id, key in sorted(keys)]
+            return issuers.listed(db, self.own_keys)[0]
         if name == "devices":
             return devices.revoked_devices(db, row.gateway)
         if name == "vouchers":
@@ -260,8 +265,9 @@ def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
         (gateway, oldest_s, MOST_LIVE + 1),
     ).fetchall()
     _refuse_overflow(len(found))
+    codes = issuers.codes_of(db, gateway)
     return [
-        Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked))
+        Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked), codes.get(ref, []))
         for ref, campaign, zh, en, start_s, end_s, uses, value_minor, revoked in found
     ]
 

@@ -23,6 +23,7 @@ from gateway.verifiers.keyring import MAX_NAMELESS
 
 TOKEN: Final = "token"  # noqa: S105 - the format of our own codes, which other issuers may use, too
 PRETIX: Final = "pretix"
+MOST_CODES: Final = 50_000  # of one shop: some 2 MB of its document
 FEWEST_LETTERS: Final = 6  # of a code without signature: a shorter one is guessed
 
 
@@ -108,26 +109,37 @@ def describe(db: Connection, own: Mapping[int, Ed25519PrivateKey]) -> list[dict[
     return [one | {"redeemed": _redeemed(db, issuer)} for issuer, one in sorted(by_issuer.items())]
 
 
-def list_codes(db: Connection, voucher_id: str, codes: list[str]) -> str:
+def list_codes(db: Connection, voucher_id: str, codes: list[str], oldest_s: int) -> str:
     """Have codes without signature stand for a voucher; the box whose document changes.
 
     Raises:
-        RefusedAsk: No such voucher, a code that could be guessed or looks like a card, or one that stands for another voucher.
+        RefusedAsk: No such voucher, a code that could be guessed or looks like a card, one that stands for another voucher, or more
+            than a shop can know. `oldest_s` is the end of the oldest voucher shops are still told of.
     """
     found = db.execute("SELECT gateway FROM vouchers WHERE voucher_id = ?", (voucher_id,)).fetchone()
     if found is None:
         raise RefusedAsk(404, f"there is no voucher {voucher_id}")
-    for place, code in enumerate(codes, 1):  # codes stand in no answer and no log
-        if is_cardlike(code):
-            raise RefusedAsk(422, f"code {place} looks like a card number", "Shops drop such numbers: ask the partner for another code")
-        if len(listed_letters(code)) < FEWEST_LETTERS:
-            raise RefusedAsk(422, f"code {place} is too short or too long", f"From {FEWEST_LETTERS} to 128 letters")
-        digest = opaque.digest_of(code)
-        held = db.execute("SELECT voucher_id FROM voucher_codes WHERE digest = ?", (digest,)).fetchone()
-        if held is not None and held[0] != voucher_id:
-            raise RefusedAsk(409, f"code {place} stands for another voucher")
-        db.execute("INSERT INTO voucher_codes VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", (digest, voucher_id))
+    for place, code in enumerate(codes, 1):
+        _list_code(db, voucher_id, code, place)
+    counted = (
+        "SELECT count(*) FROM voucher_codes c JOIN vouchers v ON v.voucher_id = c.voucher_id WHERE v.gateway = ? AND v.not_after_s >= ?"
+    )
+    if db.execute(counted, (found[0], oldest_s)).fetchone()[0] > MOST_CODES:
+        raise RefusedAsk(409, f"a shop knows up to {MOST_CODES:,} codes without signature", "Ask the partner for signed ones")
     return str(found[0])
+
+
+def _list_code(db: Connection, voucher_id: str, code: str, place: int) -> None:
+    """Errors name its place: codes stand in no answer and no log."""
+    if is_cardlike(code):
+        raise RefusedAsk(422, f"code {place} looks like a card number", "Shops drop such numbers: ask the partner for another code")
+    if len(listed_letters(code)) < FEWEST_LETTERS:
+        raise RefusedAsk(422, f"code {place} is too short or too long", f"From {FEWEST_LETTERS} to 128 letters")
+    digest = opaque.digest_of(code)
+    held = db.execute("SELECT voucher_id FROM voucher_codes WHERE digest = ?", (digest,)).fetchone()
+    if held is not None and held[0] != voucher_id:
+        raise RefusedAsk(409, f"code {place} stands for another voucher")
+    db.execute("INSERT INTO voucher_codes VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", (digest, voucher_id))
 
 
 def codes_of(db: Connection, gateway: str) -> dict[str, list[str]]:

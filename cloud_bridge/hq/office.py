@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from cloud_bridge.hq import issuers, labels, openings, registry, reports
-from cloud_bridge.hq.documents import Issued, Press, VoucherAsk
+from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, Issued, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
@@ -114,7 +114,7 @@ class Office:
         await self.ingest.announce(await self.store.write(partial(self._list_codes, voucher_id=voucher_id, codes=codes)))
 
     def _list_codes(self, db: Connection, voucher_id: str, codes: list[str]) -> BoxRow:
-        gateway = issuers.list_codes(db, voucher_id, codes)
+        gateway = issuers.list_codes(db, voucher_id, codes, self.now_us() // 1_000_000 - KEPT_DAYS * DAY_S)
         row = next(row for row in registry.boxes(db) if row.gateway == gateway)
         self._press.seal(db, row, "vouchers", self.now_us())
         return row

@@ -19,7 +19,7 @@ PUBLISHED: Final[dict[str, dict[str, Any]]] = {path.stem: json.loads(path.read_t
 FOREIGN: Final = ("cwt_v1", "jwt_v1", "pretix_v1")
 
 
-def of(*names: str) -> Any:
+def of(*names: str) -> pytest.MarkDecorator:
     found = [(name, vector) for name in names for vector in PUBLISHED[name]["vectors"]]
     return pytest.mark.parametrize(("name", "vector"), found, ids=[f"{name}: {vector['about']}" for name, vector in found])
 

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from cloud_bridge.hq import issuers
 from gateway.errors import MalformedFrame
 from gateway.signed import Document, public_hex
 from gateway.verifiers import Keyring, opaque, reason_of, verify
@@ -48,11 +51,11 @@ async def test_a_shop_takes_the_codes_of_every_issuer_headquarters_names(demo: H
         before = (await box.document("keys")).version
         for key in (B_KEY, JWT_KEY, TICKETS):
             await demo.post("/api/issuers/keys", key)
-        issuers = await demo.get("/api/issuers")
+        described = await demo.get("/api/issuers")
         keys = await keys_of(box, before + 3)
         shown = (own_token(9, 77), a_jwt(), a_ticket(), voucher["token"])
         assert [verify(text, keys).terms.issuer for text in shown] == [9, 5, 6, 1]
-        assert [(one["issuer"], one["name_en"], len(one["keys"])) for one in issuers] == [
+        assert [(one["issuer"], one["name_en"], len(one["keys"])) for one in described] == [
             (1, "Headquarters", 1), (5, "", 1), (6, "", 1), (9, "B", 1),
         ]  # fmt: skip
 
@@ -99,7 +102,7 @@ async def test_a_key_that_cannot_be_used_is_refused(demo: Hq) -> None:
     assert (await demo.http.put(f"/api/issuers/keys/{stranger}", json={"revoked": True})).status_code == 404
 
 
-async def test_a_code_without_signature_reaches_the_shop_as_its_hash(demo: Hq) -> None:
+async def test_a_code_without_signature_reaches_the_shop_as_its_hash(demo: Hq, monkeypatch: pytest.MonkeyPatch) -> None:
     async with demo.connected(await demo.new_box("s1", 7)) as box:
         one, other = [(await demo.post("/api/vouchers", {"store": "s1", "title_zh": title}))["voucher_id"] for title in "甲乙"]
         version = (await box.document("vouchers", 3)).version
@@ -111,4 +114,7 @@ async def test_a_code_without_signature_reaches_the_shop_as_its_hash(demo: Hq) -
             refused = await demo.http.post(f"/api/vouchers/{other}/codes", json={"codes": codes})
             assert refused.status_code == status
             assert "4111" not in refused.text and "PARTNER" not in refused.text
+        monkeypatch.setattr(issuers, "MOST_CODES", 3)
+        more = [await demo.http.post(f"/api/vouchers/{one}/codes", json={"codes": [f"PARTNER-100{n}"]}) for n in range(2)]
+        assert [reply.status_code for reply in more] == [201, 409]
         assert (await demo.http.post("/api/vouchers/0/codes", json={"codes": ["PARTNER-0003"]})).status_code == 404

@@ -5,14 +5,13 @@ import pytest
 from gateway import grant
 from gateway.events import RedemptionRefused, VoucherRedeemed
 from gateway.grant import Grant
-from gateway.signed import DOCUMENT_TAG, Document, Order, TokenKey, Voucher, seal
+from gateway.signed import DOCUMENT_TAG, Document, IssuerKey, Order, TokenKey, Voucher, seal
 from gateway.token import TokenKind, voucher_ref
 from gateway.verifiers import opaque
 from tests.conftest import HQ_KEY, TOKEN_KEY
 from tests.gateway.core.shop import END_S, GATEWAY, KEYS, Shop, stored, typed, voucher_token
 from tests.gateway.verifiers.issuers import (
     START_S,
-    IssuerKey,
     a_cwt,
     a_jwt,
     a_ticket,

@@ -22,16 +22,29 @@ def own_key(number: int = 1, issuer: int = 1, **said: Any) -> TokenKey:
 
 
 def jwt_key(**said: Any) -> IssuerKey:
-    return IssuerKey(**{"format": "jwt", "issuer": 5, "public": public_hex(JWT_SECRET.public_key()), "key_id": "k1", "iss": ISS} | said)
+    listed: dict[str, Any] = {"format": "jwt", "issuer": 5, "public": public_hex(JWT_SECRET.public_key()), "key_id": "k1", "iss": ISS}
+    return IssuerKey(**listed | said)
 
 
 def cwt_key(**said: Any) -> IssuerKey:
-    listed = {"format": "cwt", "issuer": 5, "public": public_hex(CWT_SECRET.public_key()), "key_id": b"k1".hex(), "iss": ISS}
+    listed: dict[str, Any] = {
+        "format": "cwt",
+        "issuer": 5,
+        "public": public_hex(CWT_SECRET.public_key()),
+        "key_id": b"k1".hex(),
+        "iss": ISS,
+    }
     return IssuerKey(**listed | said)
 
 
 def pretix_key(**said: Any) -> IssuerKey:
-    listed = {"format": "pretix", "issuer": 6, "public": public_hex(PRETIX_SECRET.public_key()), "store": 7, "campaigns": {"3": 11}}
+    listed: dict[str, Any] = {
+        "format": "pretix",
+        "issuer": 6,
+        "public": public_hex(PRETIX_SECRET.public_key()),
+        "store": 7,
+        "campaigns": {"3": 11},
+    }
     return IssuerKey(**listed | said)
 
 
@@ -41,7 +54,14 @@ def ring(*keys: TokenKey | IssuerKey) -> Keyring:
 
 
 def own_token(issuer: int = 1, key_id: int = 1, identifier: int = 42, **said: Any) -> str:
-    claims = {"kind": TokenKind.VOUCHER, "key_id": key_id, "issuer": issuer, "identifier": identifier, "store": 7, "not_after_s": END_S}
+    claims: dict[str, Any] = {
+        "kind": TokenKind.VOUCHER,
+        "key_id": key_id,
+        "issuer": issuer,
+        "identifier": identifier,
+        "store": 7,
+        "not_after_s": END_S,
+    }
     return token.sign(Claims(**claims | said), TOKEN_KEY if issuer == 1 else OWN_B_SECRET)
 
 

@@ -20,7 +20,7 @@ BASE45 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 
 
 def text_of(item: Any) -> str:
-    return CWT_PREFIX + base45.b45encode(cbor.encode(item)).decode()
+    return CWT_PREFIX + str(base45.b45encode(cbor.encode(item)), "ascii")
 
 
 def sealed(protected: dict[Any, Any], unprotected: dict[Any, Any], payload: bytes = cbor.encode(CWT_CLAIMS), tag: int = 18) -> str:

@@ -1,5 +1,6 @@
 """Keys: of several issuers, rotated, retired and revoked, and formats of tomorrow."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,7 +27,12 @@ from tests.gateway.verifiers.issuers import (
     ring,
 )
 
-EVERY = {"own": (own_key, own_token()), "jwt": (jwt_key, a_jwt()), "cwt": (cwt_key, a_cwt()), "pretix": (pretix_key, a_ticket())}
+EVERY: dict[str, tuple[Callable[..., Any], str]] = {
+    "own": (own_key, own_token()),
+    "jwt": (jwt_key, a_jwt()),
+    "cwt": (cwt_key, a_cwt()),
+    "pretix": (pretix_key, a_ticket()),
+}
 EACH = pytest.mark.parametrize("form", EVERY)
 
 

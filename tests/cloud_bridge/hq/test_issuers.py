@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from cloud_bridge.hq import issuers
 from gateway.errors import MalformedFrame
 from gateway.signed import Document, public_hex
 from gateway.verifiers import Keyring, opaque, reason_of, verify
-from tests.cloud_bridge.hq.rig import Hq, TestBox
+from tests.cloud_bridge.hq.rig import Hq, TestBox, redeemed, wire
 from tests.conftest import TOKEN_KEY, fixed_key
 from tests.gateway.verifiers.issuers import ISS, JWT_SECRET, OWN_B_SECRET, PRETIX_SECRET, a_jwt, a_ticket, own_token
 
@@ -58,6 +59,19 @@ async def test_a_shop_takes_the_codes_of_every_issuer_headquarters_names(demo: H
         assert [(one["issuer"], one["name_en"], len(one["keys"])) for one in described] == [
             (1, "Headquarters", 1), (5, "", 1), (6, "", 1), (9, "B", 1),
         ]  # fmt: skip
+
+
+async def test_each_use_clears_to_its_issuer_also_in_rows_of_an_earlier_release(demo: Hq) -> None:
+    """Such a row wrote every issuer's number bare, with the issuer beside it."""
+    async with demo.connected(await demo.new_box("s1", 7)) as box:
+        await demo.post("/api/issuers/keys", B_KEY)
+        number = "00000000000002a"
+        uses = [(number, 1), (f"9-{number}", 9), (number, 9), (f"1-{'0' * 32}", 1), (f"90-{number}", 90)]
+        rows = [
+            wire(seq, msgspec.structs.replace(redeemed(seq, voucher_id), issuer=issuer)) for seq, (voucher_id, issuer) in enumerate(uses, 1)
+        ]
+        await box.send(box.batch(rows))
+        assert {one["issuer"]: one["redeemed"] for one in await demo.get("/api/issuers")} == {1: 2, 9: 2}
 
 
 async def test_a_key_is_retired_and_revoked_and_ours_is_too(demo: Hq) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import grant
 from gateway.errors import MalformedFrame
@@ -170,3 +172,22 @@ def test_a_grant_is_of_the_class_granted() -> None:
 def test_why_a_code_is_refused_is_said_in_words() -> None:
     assert reason_of(CodeRefused("key_revoked", "")) == "key_revoked"
     assert {"key_revoked", "key_retired", "unknown_item", "ambiguous_code"} <= set(REASONS)
+
+
+EVERY_KEY = ring(own_key(), jwt_key(), cwt_key(), *[pretix_key(public=own_key().public)] * 15, pretix_key())
+STARTS = st.sampled_from(["V1:", "G1:", "CWT:", "eyJhbGciOiJFZERTQSJ9.", "", "QA", "{", "%B"])
+BASE45 = st.text("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:", max_size=250)
+
+
+@given(STARTS, BASE45 | st.text(max_size=250) | st.text("ABCDEFabcdef0123456789+/=-_.", max_size=250), st.sampled_from(["", "QA", "."]))
+def test_any_text_is_terms_or_malformed(start: str, middle: str, end: str) -> None:
+    assert refused(start + middle + end, EVERY_KEY) in ("unreadable", "forged", "unknown_issuer")
+
+
+@given(st.sampled_from(list(EVERY)), st.data())
+def test_nothing_but_the_code_itself_verifies(form: str, data: st.DataObject) -> None:
+    text = EVERY[form][1]
+    first, last = sorted((data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))))
+    changed = text[:first] + data.draw(st.text(st.sampled_from(text), max_size=6)) + text[last:]
+    if changed != text:
+        refused(changed, EVERY_KEY)

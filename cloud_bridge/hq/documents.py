@@ -34,6 +34,7 @@ from gateway.signed import (
     Voucher,
     digest,
     seal,
+    unseal,
 )
 from gateway.token import HOME_ISSUER, Claims, TokenKind, VoucherClass, sign, voucher_ref
 from provisioning.authority import Authority
@@ -171,6 +172,15 @@ class Press:
         for name, version in found:
             if version < self._floor and name in DOCUMENT_NAMES:
                 self.seal(db, row, name, now_us)
+
+    def seal_new_keys(self, db: Connection, row: BoxRow, now_us: int) -> None:
+        """Make a box's `keys` anew if it has others than are in force: a key of ours came with this start."""
+        found = db.execute("SELECT sealed FROM documents WHERE gateway = ? AND name = 'keys'", (row.gateway,)).fetchone()
+        if found is None:
+            return  # not enrolled yet
+        held = unseal(DOCUMENT_TAG, bytes(found[0]), [self._authority.root_public], Document)
+        if (held.keys, held.issuer_keys) != issuers.listed(db, self.own_keys):
+            self.seal(db, row, "keys", now_us)
 
     def _next_version(self, db: Connection, row: BoxRow, name: str) -> int:
         found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (row.gateway, name)).fetchone()

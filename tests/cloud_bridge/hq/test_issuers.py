@@ -1,15 +1,19 @@
 """Headquarters says whose codes the shops take: keys of issuers, what becomes of a key, codes without signature."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cloud_bridge.hq import issuers
+from cloud_bridge.hq.options import HqOptions
 from gateway.errors import MalformedFrame
 from gateway.signed import Document, public_hex
+from gateway.token import unpack
 from gateway.verifiers import Keyring, opaque, reason_of, verify
-from tests.cloud_bridge.hq.rig import Hq, TestBox, redeemed, wire
+from tests.cloud_bridge.hq.rig import Hq, TestBox, headquarters, redeemed, wire
 from tests.conftest import TOKEN_KEY, fixed_key
 from tests.gateway.verifiers.issuers import ISS, JWT_SECRET, OWN_B_SECRET, PRETIX_SECRET, a_jwt, a_ticket, own_token
 
@@ -132,3 +136,24 @@ async def test_a_code_without_signature_reaches_the_shop_as_its_hash(demo: Hq, m
         more = [await demo.http.post(f"/api/vouchers/{one}/codes", json={"codes": [f"PARTNER-100{n}"]}) for n in range(2)]
         assert [reply.status_code for reply in more] == [201, 409]
         assert (await demo.http.post("/api/vouchers/0/codes", json={"codes": ["PARTNER-0003"]})).status_code == 404
+
+
+async def test_our_own_key_is_rotated_by_a_file_and_a_start(tmp_path: Path) -> None:
+    options = HqOptions(data_dir=str(tmp_path / "hq"))
+    async with headquarters(options) as hq:
+        enrolment = await hq.new_box("s1", 7)
+        old = await hq.post("/api/vouchers", {"store": "s1", "title_zh": "甲"})
+        port = (await hq.get("/api/stores"))[0]["relay_port"]
+    key = fixed_key(77).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "hq" / "authority" / "token-2.key").write_bytes(key)
+    async with headquarters(options) as hq, hq.connected(enrolment, port) as box:
+        new = await hq.post("/api/vouchers", {"store": "s1", "title_zh": "乙"})
+        document = await box.document("keys", 2)
+        assert [key.key_id for key in document.keys] == [1, 2]
+        assert [reason(code["token"], Keyring(document)) for code in (old, new)] == ["issuer 1", "issuer 1"]
+        assert unpack(new["token"])[0].key_id == 2
+        await decide(hq, document.keys[0].public, retired_s=2**31, honoured_until_s=2**31)
+        document = await box.document("keys", 3)
+        assert verify(old["token"], Keyring(document)).terms.not_after_s == unpack(old["token"])[0].not_after_s
+    async with headquarters(options) as hq, hq.connected(enrolment, port) as box:
+        assert (await box.document("keys")).version == 3  # nothing changed, nothing is made anew

@@ -6,8 +6,11 @@ brought it is not trusted with any of that. Applying is one assignment in memory
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.codes import CodeKind, Recognised, short_identifier
 from gateway.errors import MalformedFrame
-from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, Document, Order, Staff, TokenKey, Voucher, digest, token_keys, unseal
+from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, Document, Order, Staff, Voucher, digest, unseal
+from gateway.token import HOME_ISSUER, voucher_ref
+from gateway.verifiers import Keyring, opaque
 
 
 class Catalog:
@@ -22,9 +25,10 @@ class Catalog:
         self._gateway = gateway
         self._hq = hq
         self.versions: dict[str, int] = {}
-        self.keys: dict[int, Ed25519PublicKey] = {}
-        self.issuers: dict[int, TokenKey] = {}
+        self.keys = Keyring()
         self.vouchers: dict[str, Voucher] = {}
+        self._issuers = frozenset({HOME_ISSUER})  # of the vouchers listed
+        self.codes: dict[str, str] = {}  # digest of a code without signature to the voucher it stands for
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
         self.revoked_devices: frozenset[str] = frozenset()
@@ -41,21 +45,33 @@ class Catalog:
         document = unseal(DOCUMENT_TAG, sealed, self._hq, Document)
         if document.gateway != self._gateway or document.name not in (*DOCUMENT_NAMES, OPENING_NAME):
             raise MalformedFrame(f"a document for {document.gateway}, named {document.name}", "Headquarters must address it to this box")
-        token_keys(document)
+        Keyring(document)  # every key is one
         return document
 
     def is_newer(self, document: Document) -> bool:
         """Whether it would change anything."""
         return document.version > self.versions.get(document.name, 0)
 
+    def resolve(self, found: Recognised) -> list[str]:
+        """The vouchers and orders a code without signature may stand for; of several issuers each may have one of its number."""
+        listed = opaque.find(found.typed, self.codes)
+        if listed is not None:
+            return [listed]
+        if found.kind is not CodeKind.SHORT:
+            return []
+        identifier = short_identifier(found.text)
+        references = (voucher_ref(issuer, identifier) for issuer in self._issuers)
+        return [reference for reference in references if reference in self.vouchers or reference in self.orders]
+
     def apply(self, document: Document) -> None:
         """Put a verified document in force."""
         self.versions[document.name] = document.version
         if document.name == "keys":
-            self.keys = dict(token_keys(document))
-            self.issuers = {key.key_id: key for key in document.keys}
+            self.keys = Keyring(document)
         elif document.name == "vouchers":
             self.vouchers = {voucher.voucher_id: voucher for voucher in document.vouchers}
+            self._issuers = frozenset({HOME_ISSUER} | {voucher.issuer for voucher in document.vouchers})
+            self.codes = opaque.index(document.vouchers)
         elif document.name == "orders":
             self.orders = {order.order_id: order for order in document.orders}
         elif document.name == "staff":

@@ -1,7 +1,9 @@
 """What a presented text or byte string is, before anybody looks inside.
 
 Recognised by shape alone: nothing here verifies, resolves or remembers. Card-like numbers (13 to 19 digits that pass Luhn's
-check and are no GTIN symbol) are recognised so that they can be dropped without a trace.
+check and are no GTIN symbol; what a magnetic stripe says) come before anything else, to be dropped without a trace.
+
+docs/codes.md has the table of every code the shop understands.
 """
 
 import re
@@ -13,11 +15,23 @@ from msgspec import Struct
 from gateway.errors import MalformedFrame
 
 MAX_PAYLOAD_B: Final = 4_296  # the longest alphanumeric QR
-TOKEN_PREFIX: Final = "V1:"  # noqa: S105 - no password; a test keeps it in step with `gateway.token`, which may not be imported
+# Tests keep these in step with the modules that read them, which may not be imported here.
+TOKEN_PREFIX: Final = "V1:"  # noqa: S105 - no password
+GRANT_PREFIX: Final = "G1:"
+CWT_PREFIX: Final = "CWT:"
+JWT_START: Final = "eyJ"  # base64url of `{"`
+PRETIX_SHAPE: Final = re.compile(r"={0,2}[A-Za-z0-9+/]{96,1024}QA")  # base64 of 01 0x, written backwards
 CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 SHORT_LETTERS: Final = 12  # 60 bits of identifier
 CHECK_LETTERS: Final = 2
 CHECK_PRIME: Final = 1021  # the largest prime below 32²: finds every single slip and every swap of two letters
+MAX_TYPED: Final = 128  # letters of a code that a list may know
+SEPARATORS: Final = r"\s\-_.·・\u00ad\u200b\u2010-\u2015\u2060\u2212\u2500\u30fc\ufe58\ufe63\uff0d\uff3f\uff0e\ufeff"
+SEPARATOR: Final = re.compile(f"[{SEPARATORS}]")
+NUMBER_SHAPE: Final = re.compile(f"[0-9０-９{SEPARATORS}]+")
+STRIPE: Final = re.compile(r"%?[Bb][0-9 ]{13,23}\^|;?[0-9]{13,19}=[0-9]")  # tracks 1 and 2 of a card, ISO/IEC 7813
+WIDE: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full-width letters to the usual ones
+ALIKE: Final = str.maketrans("OIL", "011")
 GTIN_SYMBOLS: Final = ("]E", "]e", "]C1", "]d2", "]Q3")  # symbology identifiers under which 13 digits are goods
 
 
@@ -25,6 +39,10 @@ class CodeKind(StrEnum):
     """What it looks like."""
 
     TOKEN = "token"  # noqa: S105 - one of our signed tokens; only its signature says whether it is
+    GRANT = "grant"  # a phone brings headquarters' leave
+    CWT = "cwt"
+    JWT = "jwt"
+    PRETIX = "pretix"
     SHORT = "short"  # a typed code with its check letters right
     MISTYPED = "mistyped"  # shaped like a typed code, its check letters wrong
     CARD = "card"  # looks like a payment card number: dropped, never logged
@@ -32,10 +50,15 @@ class CodeKind(StrEnum):
 
 
 class Recognised(Struct, frozen=True):
-    """A code and its kind; `text` is empty for cards."""
+    """A code and its kind.
+
+    `text` is what to verify (of SHORT and MISTYPED: their letters); `typed` is how a list would know a code that carries no
+    signature. Both are empty for cards, `typed` also for what is too long to be in a list.
+    """
 
     kind: CodeKind
     text: str = ""
+    typed: str = ""
 
 
 def recognise(payload: bytes, symbology_id: str = "]X0") -> Recognised:
@@ -43,25 +66,44 @@ def recognise(payload: bytes, symbology_id: str = "]X0") -> Recognised:
     if len(payload) > MAX_PAYLOAD_B:
         return Recognised(CodeKind.OTHER)
     text = payload.decode("utf-8", "replace").strip("\x00\r\n\t ")
-    if text.startswith(TOKEN_PREFIX):
-        return Recognised(CodeKind.TOKEN, text)
-    if _is_card(text, symbology_id):
+    if is_cardlike(text, symbology_id):
         return Recognised(CodeKind.CARD)
-    letters = normalise_typed(text)
+    signed = _signed_kind(text)
+    if signed is not None:
+        return Recognised(signed, text)
+    letters, typed = normalise_typed(text), listed_letters(text)
     if _is_short_shaped(letters):
         right = letters[SHORT_LETTERS:] == check_letters(letters[:SHORT_LETTERS])
-        return Recognised(CodeKind.SHORT if right else CodeKind.MISTYPED, letters)
-    return Recognised(CodeKind.OTHER, text)
+        return Recognised(CodeKind.SHORT if right else CodeKind.MISTYPED, letters, typed)
+    return Recognised(CodeKind.OTHER, text, typed)
+
+
+def _signed_kind(text: str) -> CodeKind | None:
+    if text.startswith(TOKEN_PREFIX):
+        return CodeKind.TOKEN
+    if text.startswith(GRANT_PREFIX):
+        return CodeKind.GRANT
+    if text.startswith(CWT_PREFIX):
+        return CodeKind.CWT
+    if text.startswith(JWT_START) and text.count(".") == 2:
+        return CodeKind.JWT
+    return CodeKind.PRETIX if text.endswith("QA") and PRETIX_SHAPE.fullmatch(text) else None
 
 
 def normalise_typed(text: str) -> str:
     """Upper case, full-width letters narrowed, separators gone, O I L read as 0 1 1 (Crockford)."""
-    return _bare(text).upper().translate(str.maketrans("OIL", "011"))
+    return _bare(text).translate(ALIKE)
+
+
+def listed_letters(text: str) -> str:
+    """How a list knows a code: upper case, full-width letters narrowed, separators gone; empty: too long for any list."""
+    bare = _bare(text)
+    return bare if len(bare) <= MAX_TYPED else ""
 
 
 def _bare(text: str) -> str:
-    narrow = "".join(chr(ord(c) - 0xFEE0) if "！" <= c <= "～" else c for c in text)
-    return re.sub(r"[\s\-‐‑–—_.]", "", narrow)
+    bare = SEPARATOR.sub("", text.translate(WIDE))
+    return bare.upper() if bare.isascii() else bare  # beyond ASCII upper case may have more letters than lower case
 
 
 def check_letters(letters: str) -> str:
@@ -105,9 +147,14 @@ def _is_short_shaped(letters: str) -> bool:
     return len(letters) == SHORT_LETTERS + CHECK_LETTERS and all(letter in CROCKFORD for letter in letters)
 
 
-def _is_card(text: str, symbology_id: str) -> bool:
+def is_cardlike(text: str, symbology_id: str = "]X0") -> bool:
+    """Whether it looks like the number of a payment card, or what its magnetic stripe says."""
+    if STRIPE.match(text):
+        return True
+    if not NUMBER_SHAPE.fullmatch(text) or symbology_id.startswith(GTIN_SYMBOLS):
+        return False
     digits = _bare(text)
-    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit()) or symbology_id.startswith(GTIN_SYMBOLS):
+    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit()):
         return False
     total = 0
     for place, digit in enumerate(reversed(digits)):

@@ -202,13 +202,37 @@ class Manifest(Struct, frozen=True):
 
 
 class TokenKey(Struct, frozen=True):
-    """A key that signs tokens of an issuer."""
+    """A key that signs tokens and grants of an issuer. Times are seconds since 1970 UTC, 0: never."""
 
     key_id: int
     issuer: int
     public: str  # 64 hex digits
     issuer_zh: str = ""
     issuer_en: str = ""
+    retired_s: int = 0  # it signs nothing more from here on; a token that begins later is not its issuer's
+    honoured_until_s: int = 0  # what it signed is good until then at most
+    revoked: bool = False  # stolen: nothing it ever signed is good
+
+
+class IssuerKey(Struct, frozen=True, kw_only=True):
+    """A key that signs codes in another format than our own. An unknown `format` is left aside and reported."""
+
+    format: str  # one of `FORMATS`
+    issuer: int
+    public: str  # 64 hex digits
+    key_id: str = ""  # the `kid`: of a JWT as it stands, of a CWT in hex; pretix tickets name none
+    iss: str = ""  # whom a JWT or CWT must say it is of
+    audience: str = ""  # whom it must be for, if it says so
+    store: int = 0  # its vouchers are for this one shop; 0: each names its own
+    campaigns: dict[str, int] = field(default_factory=dict)  # item ("3", of pretix also "3/1", "3/1/9") to campaign; empty: any item
+    issuer_zh: str = ""
+    issuer_en: str = ""
+    retired_s: int = 0
+    honoured_until_s: int = 0
+    revoked: bool = False
+
+
+FORMATS: Final = ("cwt", "jwt", "pretix")
 
 
 class Voucher(Struct, frozen=True):
@@ -224,6 +248,7 @@ class Voucher(Struct, frozen=True):
     uses: int = 1
     value_minor: int = 0
     revoked: bool = False
+    codes: list[str] = field(default_factory=list)  # `verifiers.opaque.digest_of` the codes without signature that stand for it
 
 
 class Order(Struct, frozen=True):
@@ -291,6 +316,7 @@ class Document(Struct, frozen=True):
     staff: list[Staff] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)  # identifiers of the shop's devices that HQ revoked, all of them
     retired: bool = False  # in "devices" only: this box itself was revoked and serves nobody any more
+    issuer_keys: list[IssuerKey] = field(default_factory=list)  # in "keys": of issuers with formats of their own
     opening: Opening | None = None  # in "opening" only; its version is the opening's number
 
 

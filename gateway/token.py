@@ -12,6 +12,8 @@ Claims, big-endian::
 that a voucher is unused: that only the ledger knows.
 """
 
+import hashlib
+import re
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
@@ -29,6 +31,8 @@ CLAIMS: Final = struct.Struct(">BHHQIIIIBBIB")
 SIGNATURE_B: Final = 64
 TEXT_LETTERS: Final = len(PREFIX) + (CLAIMS.size + SIGNATURE_B) * 3 // 2
 MAX_IDENTIFIER: Final = (1 << 60) - 1
+HOME_ISSUER: Final = 1  # the chain's own headquarters
+NUMBERED: Final = re.compile(rb"[0-9a-f]{15}")
 
 
 class TokenKind(IntEnum):
@@ -74,9 +78,27 @@ class UnknownKey(MalformedFrame):
     """Shaped like a token, signed with a key nobody here has heard of."""
 
 
-def voucher_ref(identifier: int) -> str:
-    """How an identifier is written in rows and on screens: 15 hex digits."""
-    return f"{identifier:015x}"
+def voucher_ref(issuer: int, identifier: int) -> str:
+    """How a voucher is written in rows and on screens: 15 hex digits, after `ISSUER-` unless the chain itself issued it.
+
+    So equal numbers of two issuers are two vouchers, and what was written when there was one issuer stays as it is.
+    """
+    return f"{identifier:015x}" if issuer == HOME_ISSUER else f"{issuer}-{identifier:015x}"
+
+
+def named_ref(issuer: int, name: bytes) -> str:
+    """How a voucher is written whose issuer gave it a name (`jti`, `cti`, a seed): by 128 bits of the name's hash.
+
+    A name of 15 hex digits is the voucher of that number, so an issuer may give out one voucher in several formats.
+    """
+    if NUMBERED.fullmatch(name):
+        return voucher_ref(issuer, int(name, 16))
+    return f"{issuer}-{hashlib.sha256(name).hexdigest()[:32]}"
+
+
+def qualified(voucher_id: str, issuer: int) -> str:
+    """The reference in a row, as `voucher_ref` writes it now: rows of old wrote every issuer's bare."""
+    return voucher_id if issuer == HOME_ISSUER or "-" in voucher_id else f"{issuer}-{voucher_id}"
 
 
 def sign(claims: Claims, key: Ed25519PrivateKey) -> str:

@@ -1,4 +1,4 @@
-"""Writes `contract/schemas/` from the code: `python -m scripts.contract` writes, `--check` only says what differs.
+"""Writes `contract/schemas/` and `contract/vectors/` from the code: `python -m scripts.contract` writes, `--check` only says what differs.
 
 One schema for each row (the `data` of its CloudEvent), one for the CloudEvent around it, and one for each message of the road
 as it is under its seal. What the code calls a tuple is an array here; times are what `gateway.events.Instant` says.
@@ -17,6 +17,7 @@ from cloud_bridge.envelope import Chunk, Header, Want
 from gateway.cloudevents import SEQUENCE_DIGITS, SPEC, type_of, words_of
 from gateway.events import LANE_OF
 from gateway.signed import Ack, Ask, Beat, BeatAnswered, Document, Manifest, Renew, Renewed
+from scripts import vectors
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "contract" / "schemas"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -108,7 +109,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.contract", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; 1 if a file differs from the code")
     asked = parser.parse_args(arguments)
-    wanted = dict(texts())
+    wanted = dict([*texts(), *vectors.texts()])
     differing = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     orphans = [path for path in FOLDER.rglob("*.json") if path not in wanted]
     for path in [*differing, *orphans]:

@@ -99,7 +99,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     ingest = Ingest(store, press, authority.root, clock, feed, address, fence)
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
-    await store.write(partial(_seal_after_restore, press=press, now_us=clock.now().wall_us))
+    await store.write(partial(_seal_anew, press=press, now_us=clock.now().wall_us))
     lines = Lines(LOOPBACK, [(address.host, address.port), *address.others], ports.relay)
     intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door))
     fleet = Fleet(store, press, ingest, feed, clock, fence)
@@ -120,9 +120,11 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
         await lines.close()
 
 
-def _seal_after_restore(db: Connection, press: Press, now_us: int) -> None:
+def _seal_anew(db: Connection, press: Press, now_us: int) -> None:
+    """What shops hold is of before a restore, or of before a key that came with this start."""
     for row in registry.boxes(db):
         press.seal_after_restore(db, row, now_us)
+        press.seal_new_keys(db, row, now_us)
 
 
 async def _serve_http(server: _Server, feed: Feed) -> None:

@@ -21,6 +21,7 @@ from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.documents import VoucherAsk
 from cloud_bridge.hq.intake import Expected
+from cloud_bridge.hq.issuer_api import issuer_routes
 from cloud_bridge.hq.labels import VALID_DAYS
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
@@ -102,7 +103,7 @@ class Wan(_Body):
 def routes(office: Office) -> APIRouter:
     """Every route of the API."""
     router = APIRouter()
-    for part in (_box_routes, _voucher_routes, _order_routes, _look_routes):
+    for part in (_box_routes, issuer_routes, _voucher_routes, _order_routes, _look_routes):
         router.include_router(part(office))
     return router
 

@@ -9,13 +9,14 @@ import unicodedata
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import devices
+from cloud_bridge.hq import devices, issuers
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
-from gateway.codes import short_code
+from gateway.codes import is_cardlike, short_code
 from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
@@ -32,13 +33,13 @@ from gateway.signed import (
     TokenKey,
     Voucher,
     digest,
-    public_hex,
     seal,
+    unseal,
 )
-from gateway.token import Claims, TokenKind, VoucherClass, sign, voucher_ref
+from gateway.token import HOME_ISSUER, Claims, TokenKind, VoucherClass, sign, voucher_ref
 from provisioning.authority import Authority
 
-ISSUER: Final = 1
+ISSUER: Final = HOME_ISSUER
 DAY_S: Final = 86_400
 KEPT_DAYS: Final = 30  # a shop can still say "expired" rather than "unknown" for a while
 ORDER_DAYS: Final = 14
@@ -75,6 +76,11 @@ class Press:
         self._authority = authority
         self._floor = floor  # after a restore: shops hold versions this database never heard of
 
+    @property
+    def own_keys(self) -> dict[int, Ed25519PrivateKey]:
+        """The keys headquarters signs codes with."""
+        return self._authority.token_keys
+
     def issue_voucher(self, db: Connection, ask: VoucherAsk, now_us: int) -> Issued:
         """Issue a voucher bound to one shop.
 
@@ -83,13 +89,13 @@ class Press:
         """
         row = box_of_store(db, ask.store)
         now_s = now_us // 1_000_000
-        identifier = secrets.randbits(60)
+        identifier = _new_identifier()
         claims = Claims(
-            kind=TokenKind.VOUCHER, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, campaign=ask.campaign,
-            store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
+            kind=TokenKind.VOUCHER, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier,
+            campaign=ask.campaign, store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
             voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor,
         )  # fmt: skip
-        issued = Issued(voucher_ref(identifier), self._sign(claims), short_code(identifier), row)
+        issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row)
         db.execute(
             "INSERT INTO vouchers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
             (
@@ -107,14 +113,14 @@ class Press:
             RefusedAsk: No such shop, or too much for its document.
         """
         row = box_of_store(db, store)
-        identifier = secrets.randbits(60)
+        identifier = _new_identifier()
         not_after_s = now_us // 1_000_000 + ORDER_DAYS * DAY_S
         claims = Claims(
-            kind=TokenKind.PICKUP, key_id=self._authority.token_key_id, issuer=ISSUER, identifier=identifier, store=row.number,
+            kind=TokenKind.PICKUP, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier, store=row.number,
             not_before_s=now_us // 1_000_000 - START_SLACK_S, not_after_s=not_after_s,
         )  # fmt: skip
         count = db.execute("SELECT count(*) FROM orders WHERE gateway = ?", (row.gateway,)).fetchone()[0]
-        issued = Issued(voucher_ref(identifier), self._sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
+        issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
         db.execute(
             "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
             (
@@ -151,7 +157,8 @@ class Press:
         version = self._next_version(db, row, name)
         blank = Document(row.gateway, name, version, now_us)
         retired = name == "devices" and devices.is_retired(db, row.gateway)
-        self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}))
+        more = {"issuer_keys": issuers.listed(db, self.own_keys)[1]} if name == "keys" else {}
+        self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}, **more))
 
     def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:
         """Make the next opening of a box; its number."""
@@ -165,6 +172,15 @@ class Press:
         for name, version in found:
             if version < self._floor and name in DOCUMENT_NAMES:
                 self.seal(db, row, name, now_us)
+
+    def seal_new_keys(self, db: Connection, row: BoxRow, now_us: int) -> None:
+        """Make a box's `keys` anew if it has others than are in force: a key of ours came with this start."""
+        found = db.execute("SELECT sealed FROM documents WHERE gateway = ? AND name = 'keys'", (row.gateway,)).fetchone()
+        if found is None:
+            return  # not enrolled yet
+        held = unseal(DOCUMENT_TAG, bytes(found[0]), [self._authority.root_public], Document)
+        if (held.keys, held.issuer_keys) != issuers.listed(db, self.own_keys):
+            self.seal(db, row, "keys", now_us)
 
     def _next_version(self, db: Connection, row: BoxRow, name: str) -> int:
         found = db.execute("SELECT version FROM documents WHERE gateway = ? AND name = ?", (row.gateway, name)).fetchone()
@@ -208,8 +224,7 @@ class Press:
     ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str]:
         oldest_s = now_us // 1_000_000 - KEPT_DAYS * DAY_S
         if name == "keys":
-            keys = self._authority.token_keys.items()
-            return [TokenKey(key_id, ISSUER, public_hex(key.public_key()), "總部", "Headquarters") for key_id, key in sorted(keys)]
+            return issuers.listed(db, self.own_keys)[0]
         if name == "devices":
             return devices.revoked_devices(db, row.gateway)
         if name == "vouchers":
@@ -246,6 +261,13 @@ def masked(name: str) -> str:
     return " ".join(word[0] + "○" * max(1, len(word) - 1) for word in words)
 
 
+def _new_identifier() -> int:
+    """60 random bits whose typed form no shop takes for a card: one in a hundred million is all digits."""
+    while is_cardlike(short_code(identifier := secrets.randbits(60))):
+        pass
+    return identifier
+
+
 def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
     found = db.execute(
         "SELECT voucher_id, campaign, title_zh, title_en, not_before_s, not_after_s, uses, value_minor, revoked FROM vouchers"
@@ -253,8 +275,9 @@ def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
         (gateway, oldest_s, MOST_LIVE + 1),
     ).fetchall()
     _refuse_overflow(len(found))
+    codes = issuers.codes_of(db, gateway)
     return [
-        Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked))
+        Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked), codes.get(ref, []))
         for ref, campaign, zh, en, start_s, end_s, uses, value_minor, revoked in found
     ]
 

@@ -25,6 +25,7 @@ from gateway.events import (
     Row,
     VoucherRedeemed,
 )
+from gateway.token import qualified
 
 FORGOTTEN_US: Final = 86_400_000_000  # a visit that has not ended by then never will: its radio was restarted
 PURPOSE_STATES: Final = {"deposit": "staging", "pickup": "collecting"}
@@ -99,7 +100,7 @@ def _write_visits(db: Connection, gateway: str, tally: Tally, oldest_us: int) ->
 
 
 def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
-    _use(db, row, event.voucher_id, "redeemed", "", event.station, event.staff, event.event_time.wall_us)
+    _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us)
 
 
 def _refused(db: Connection, row: StoredRow, event: RedemptionRefused) -> None:

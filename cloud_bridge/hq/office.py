@@ -5,11 +5,12 @@ Each action is one transaction, then the shop is told. Nothing here knows HTTP.
 
 import asyncio
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from cloud_bridge.hq import labels, openings, registry, reports
-from cloud_bridge.hq.documents import Issued, Press, VoucherAsk
+from cloud_bridge.hq import issuers, labels, openings, registry, reports
+from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, Issued, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
@@ -103,6 +104,42 @@ class Office:
         await self.ingest.announce(await self.store.write(partial(self._press.cancel_order, order_id=order_id, now_us=self.now_us())))
         self.feed.tell(Change())
         return await self.order(order_id)
+
+    async def list_codes(self, voucher_id: str, codes: list[str]) -> None:
+        """Have codes without signature stand for a voucher, and tell its shop.
+
+        Raises:
+            RefusedAsk: As `issuers.list_codes`.
+        """
+        await self.ingest.announce(await self.store.write(partial(self._list_codes, voucher_id=voucher_id, codes=codes)))
+
+    def _list_codes(self, db: Connection, voucher_id: str, codes: list[str]) -> BoxRow:
+        gateway = issuers.list_codes(db, voucher_id, codes, self.now_us() // 1_000_000 - KEPT_DAYS * DAY_S)
+        row = next(row for row in registry.boxes(db) if row.gateway == gateway)
+        self._press.seal(db, row, "vouchers", self.now_us())
+        return row
+
+    # -- issuers
+
+    async def issuers(self) -> list[dict[str, Any]]:
+        """Every issuer, its keys and what clears to it."""
+        return await self.store.read(partial(issuers.describe, own=self._press.own_keys))
+
+    async def change_keys(self, change: Callable[..., None]) -> None:
+        """Change which keys are good, in a transaction (`change(db, own=…)`), and tell every shop.
+
+        Raises:
+            RefusedAsk: As the change does.
+        """
+        for row in await self.store.write(partial(self._change_keys, change=change)):
+            await self.ingest.announce(row)
+
+    def _change_keys(self, db: Connection, change: Callable[..., None]) -> list[BoxRow]:
+        change(db, own=self._press.own_keys)
+        rows = registry.boxes(db)
+        for row in rows:
+            self._press.seal(db, row, "keys", self.now_us())
+        return rows
 
     async def use_online(self, voucher_id: str) -> Answer:
         """Somebody tries to use a voucher in the web shop: its class is decided in its shop alone, so this is refused.

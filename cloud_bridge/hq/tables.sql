@@ -181,6 +181,19 @@ CREATE TABLE IF NOT EXISTS vouchers (
 );
 CREATE INDEX IF NOT EXISTS vouchers_box ON vouchers (gateway, issued_us);
 
+CREATE TABLE IF NOT EXISTS voucher_codes (  -- codes without signature that stand for a voucher, by their hash
+    digest TEXT PRIMARY KEY,
+    voucher_id TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS voucher_codes_voucher ON voucher_codes (voucher_id);
+
+CREATE TABLE IF NOT EXISTS issuer_keys (    -- keys of other issuers, and what became of any key, ours among them
+    format TEXT NOT NULL,
+    public TEXT NOT NULL,                -- 64 hex digits
+    said TEXT NOT NULL,                  -- JSON of what the shops are told
+    PRIMARY KEY (format, public)
+);
+
 CREATE TABLE IF NOT EXISTS orders (
     order_id TEXT PRIMARY KEY,
     gateway TEXT NOT NULL,

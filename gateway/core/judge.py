@@ -6,10 +6,10 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from gateway import codes
+from gateway import codes, verifiers
 from gateway.catalog import Catalog
 from gateway.clock import Clock
-from gateway.codes import CodeKind
+from gateway.codes import CodeKind, Recognised
 from gateway.errors import MalformedFrame
 from gateway.events import CodePresented, CompartmentOpenIntended, RedemptionRefused, Row, VoucherRedeemed
 from gateway.rules import answers, pickup, voucher
@@ -17,7 +17,7 @@ from gateway.rules.answers import Answer, Before
 from gateway.rules.reasons import NOTHING, Text
 from gateway.rules.voucher import Terms, Used
 from gateway.signed import Order
-from gateway.token import BadSignature, TokenKind, UnknownKey, verify, voucher_ref
+from gateway.token import TokenKind
 
 ORDER_STATES: Final = {
     pickup.State.DEPOSIT_OPENING: "staging",
@@ -56,12 +56,11 @@ class Judge:
         if self._catalog.retired:
             return self.refuse("box_retired", code, station, staff, clock)
         found = codes.recognise(code.payload, code.symbology_id)
-        refused = {CodeKind.CARD: "card_dropped", CodeKind.MISTYPED: "mistyped", CodeKind.OTHER: "unreadable"}.get(found.kind)
-        if refused is not None:
-            return self.refuse(refused, code, station, staff, clock)
-        if found.kind is CodeKind.SHORT:
-            return self._short(found.text, code, station, staff, clock)
-        return self._token(found.text, code, station, staff, clock)
+        if found.kind is CodeKind.CARD:
+            return self.refuse("card_dropped", code, station, staff, clock)
+        if found.kind in verifiers.VERIFIERS:
+            return self._token(found, code, station, staff, clock)
+        return self._short(found, code, station, staff, clock)
 
     def stage(self, order_id: str, bank: str | None, place: pickup.Place | None, station: str, now_us: int) -> Verdict:
         """Decide where an order's parcel goes: into the named compartment if it is free, else into the first free one."""
@@ -89,35 +88,33 @@ class Judge:
         order = self._catalog.orders.get(order_id)
         return order.number if order else ""
 
-    def _token(self, text: str, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+    def _token(self, found: Recognised, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         try:
-            claims = verify(text, self._catalog.keys)
-        except UnknownKey:
-            return self.refuse("unknown_issuer", code, station, staff, clock)
-        except BadSignature:
-            return self.refuse("forged", code, station, staff, clock)
-        except MalformedFrame:
-            return self.refuse("unreadable", code, station, staff, clock)
-        if claims.issuer != self._catalog.issuers[claims.key_id].issuer:  # a key signs for its own issuer only
-            return self.refuse("unknown_issuer", code, station, staff, clock)
-        reference = voucher_ref(claims.identifier)
-        if claims.kind is TokenKind.PICKUP:
-            if claims.store != self._store:
+            shown = verifiers.verify(found.text, self._catalog.keys, found.kind)
+        except MalformedFrame as error:
+            return self.refuse(verifiers.reason_of(error), code, station, staff, clock)
+        reference = shown.terms.voucher_id
+        if shown.kind is TokenKind.PICKUP:
+            if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
             return self._pickup(reference, code, station, staff, clock)
-        refused = voucher.refusal_of_token(claims, self._store)
+        refused = voucher.refusal_of_token(shown.voucher_class, shown.terms, self._store)
         if refused is not None:
             return self.refuse(refused, code, station, staff, clock, reference)
-        return self._redeem(voucher.terms_of(claims), code, station, staff, clock)
+        return self._redeem(shown.terms, code, station, staff, clock)
 
-    def _short(self, letters: str, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
-        reference = voucher_ref(codes.short_identifier(letters))
-        listed = self._catalog.vouchers.get(reference)
+    def _short(self, found: Recognised, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+        """A code that carries no signature: only what headquarters has listed for this shop says what it stands for."""
+        references = self._catalog.resolve(found)
+        if len(references) > 1:
+            return self.refuse("ambiguous_code", code, station, staff, clock)
+        if not references:
+            unknown = {CodeKind.SHORT: "unknown_code", CodeKind.MISTYPED: "mistyped"}.get(found.kind, "unreadable")
+            return self.refuse(unknown, code, station, staff, clock)
+        listed = self._catalog.vouchers.get(references[0])
         if listed is not None:
             return self._redeem(voucher.listed_terms(listed, self._store), code, station, staff, clock)
-        if reference in self._catalog.orders:
-            return self._pickup(reference, code, station, staff, clock)
-        return self.refuse("unknown_code", code, station, staff, clock)
+        return self._pickup(references[0], code, station, staff, clock)
 
     def _redeem(self, terms: Terms, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         refused = voucher.refusal(terms, self.used, self._catalog.vouchers, *clock.bounds_us()) or self._not_admitted()

@@ -165,6 +165,8 @@ class Road:
 
     def _apply(self, document: Document) -> None:
         self.catalog.apply(document)
+        if document.name == "keys" and self.catalog.keys.unknown:
+            log.warning("codes of format %s are refused: this release does not know it", ", ".join(self.catalog.keys.unknown))
         self.listener.applied(document)
         self.tell_bridge()
 

@@ -52,6 +52,27 @@ REASONS: Final[dict[str, Reason]] = {
     "unknown_issuer": _reason(
         "本店不受理此發行者的票券", "This shop does not take vouchers of this issuer", "請洽店員", "Please ask our staff"
     ),
+    "key_revoked": _reason(
+        "發行者已停用此批票券",
+        "The issuer has withdrawn the vouchers of this batch",
+        "請向發行者換發新券，或洽店員",
+        "Please ask its issuer for a new one, or ask our staff",
+    ),
+    "key_retired": _reason(
+        "此券以停用的金鑰簽發",
+        "This voucher was signed with a key no longer in use",
+        "請向發行者換發新券，或洽店員",
+        "Please ask its issuer for a new one, or ask our staff",
+    ),
+    "unknown_item": _reason(
+        "本店不受理此票種",
+        "This shop does not take this kind of ticket",
+        "請至票券所載地點，或洽店員",
+        "Please go where it says, or ask our staff",
+    ),
+    "ambiguous_code": _reason(
+        "此代碼不足以辨識票券", "This code alone does not tell which voucher it is", "請改為出示 QR 碼", "Please show its QR code instead"
+    ),
     "other_store": _reason(
         "此券限其他門市使用", "This voucher belongs to another shop", "請至票券指定的門市", "Please go to the shop named on it"
     ),

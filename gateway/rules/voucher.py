@@ -15,7 +15,7 @@ from gateway.events import VoucherRedeemed
 from gateway.rules.answers import Before
 from gateway.rules.marks import NOWHERE, RowPlace, beyond
 from gateway.signed import UsedVoucher, Voucher
-from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
+from gateway.token import Claims, VoucherClass, qualified, voucher_ref
 
 REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
 
@@ -31,7 +31,7 @@ class Used:
     def fold(self, event: VoucherRedeemed, place: RowPlace = NOWHERE) -> None:
         """Take a use, from the past or just decided."""
         before = Before(event.event_time.wall_us, event.station, event.read_point, event.staff)
-        self._uses.setdefault(event.voucher_id, []).append((before, place))
+        self._uses.setdefault(qualified(event.voucher_id, event.issuer), []).append((before, place))
 
     def adopt(self, known: Iterable[UsedVoucher], marks: Mapping[int, int]) -> None:
         """Take HQ's count, which holds every row of this ledger up to `marks` (epoch number to seq). It replaces an earlier one."""
@@ -68,9 +68,8 @@ class Terms(Struct, frozen=True):
 
 def terms_of(claims: Claims) -> Terms:
     """The terms a verified token carries."""
-    return Terms(
-        voucher_ref(claims.identifier), claims.campaign, claims.issuer, claims.uses, claims.not_before_s, claims.not_after_s, claims.store
-    )
+    reference = voucher_ref(claims.issuer, claims.identifier)
+    return Terms(reference, claims.campaign, claims.issuer, claims.uses, claims.not_before_s, claims.not_after_s, claims.store)
 
 
 def listed_terms(voucher: Voucher, store: int) -> Terms:
@@ -78,11 +77,11 @@ def listed_terms(voucher: Voucher, store: int) -> Terms:
     return Terms(voucher.voucher_id, voucher.campaign, voucher.issuer, voucher.uses, voucher.not_before_s, voucher.not_after_s, store)
 
 
-def refusal_of_token(claims: Claims, store: int) -> str | None:
-    """Why a verified token cannot be decided here at all; None: it can."""
-    if claims.kind is not TokenKind.VOUCHER or claims.voucher_class not in REDEEMABLE_HERE:
+def refusal_of_token(voucher_class: VoucherClass, terms: Terms, store: int) -> str | None:
+    """Why a verified voucher cannot be decided here at all; None: it can."""
+    if voucher_class not in REDEEMABLE_HERE:
         return "class_unsupported"
-    return None if claims.store == store else "other_store"
+    return None if terms.store == store else "other_store"
 
 
 def refusal(terms: Terms, used: Used, listed: Mapping[str, Voucher], earliest_us: int, latest_us: int | None) -> str | None:

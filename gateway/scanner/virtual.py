@@ -42,6 +42,8 @@ SHOW_S: Final = 2.5
 MAX_SHOW_S: Final = 3600.0
 GAP_S: Final = 1.6  # above what `dedupe` takes for gone, with three looks to spare at 5 fps
 ENTER_S: Final = 0.3  # in and out of the picture by hand
+SQUARE_PX: Final = 400.0  # a code is held so near that it fills the picture, no nearer; of a bar code that is its breadth
+WIDE_PX: Final = 580.0
 MAX_QUEUED: Final = 1000
 MAX_LINE_B: Final = 16 * 1024 * 1024
 PAPER: Final = 235
@@ -147,7 +149,8 @@ class VirtualCamera:
             if len(self._queue) >= MAX_QUEUED:
                 raise MalformedFrame("too many shows are waiting", "Wait until some have been shown")
             modules = max(patch.shape) / 8
-            side_px = min(400.0, modules * float(self._random.uniform(5.0, 6.5)))
+            nearest_px = WIDE_PX if patch.shape[1] > 1.5 * patch.shape[0] else SQUARE_PX
+            side_px = min(nearest_px, modules * float(self._random.uniform(5.0, 6.5)))
             self._queue.append(_Show(patch, side_px, float(seconds)))
 
     def _clear(self) -> None:

@@ -14,6 +14,7 @@ from gateway.codes import (
     TOKEN_PREFIX,
     CodeKind,
     check_letters,
+    is_cardlike,
     recognise,
     short_code,
     short_identifier,
@@ -49,6 +50,45 @@ def test_how_it_is_typed_does_not_matter(identifier: int) -> None:
     careless = bare.replace("0", "o").replace("1", "l").lower()
     for typed in (code, bare, f" {code.lower()}\r\n", code.replace("-", " "), code.replace("-", "–"), wide, careless):
         assert short_identifier(typed) == identifier, typed
+
+
+def test_no_two_letters_look_alike() -> None:
+    assert len(CROCKFORD) == len(set(CROCKFORD)) == 32
+    assert not set("OILU") & set(CROCKFORD)
+
+
+@given(IDENTIFIERS, st.data())
+def test_a_phones_keyboard_does_not_matter(identifier: int, data: st.DataObject) -> None:
+    """Full-width letters, either case, and whatever space or dash an input method of Taiwan's phones puts between."""
+    typed = ""
+    for letter in short_code(identifier).replace("-", ""):
+        as_typed = letter.lower() if data.draw(st.booleans()) else letter
+        as_typed = {"0": "o", "1": "l"}.get(letter, letter) if data.draw(st.booleans()) else as_typed
+        wide = chr(ord(as_typed) + 0xFEE0) if data.draw(st.booleans()) else as_typed
+        typed += wide + data.draw(st.sampled_from(["", "", "", " ", "-", "\u3000", "－", "ー", "─", "–", "－ ", "\u200b", "．", "・"]))
+    assert short_identifier(typed) == identifier
+    if not is_cardlike(typed):  # headquarters gives out no number that would be
+        assert recognise(typed.encode()).text == short_code(identifier).replace("-", "")
+
+
+@given(IDENTIFIERS, st.integers(0, 13), st.characters())
+def test_no_other_character_passes_for_a_letter(identifier: int, place: int, letter: str) -> None:
+    code = short_code(identifier).replace("-", "")
+    slip = code[:place] + letter + code[place + 1 :]
+    try:
+        assert short_identifier(slip) == identifier  # the same letter, written otherwise
+    except MalformedFrame:
+        return
+    narrow = chr(ord(letter) - 0xFEE0) if "！" <= letter <= "～" else letter
+    assert narrow.upper().translate(str.maketrans("OIL", "011")) == code[place]
+
+
+@given(IDENTIFIERS, st.integers(0, 13), st.sampled_from(CROCKFORD))
+def test_a_letter_too_many_or_too_few_is_found(identifier: int, place: int, letter: str) -> None:
+    code = short_code(identifier).replace("-", "")
+    for slip in (code[:place] + letter + code[place:], code[:place] + code[place + 1 :]):
+        with pytest.raises(MalformedFrame):
+            short_identifier(slip)
 
 
 @given(IDENTIFIERS, st.integers(0, 13), st.sampled_from(CROCKFORD))
@@ -121,3 +161,44 @@ def test_goods_are_no_cards(symbology_id: str) -> None:
 
 def test_a_number_that_fails_luhn_is_no_card() -> None:
     assert recognise(b"4111111111111112").kind is CodeKind.OTHER
+
+
+@pytest.mark.parametrize(
+    "stripe",
+    ["%B4111111111111111^CHEN/MING^2912101", "B4111111111111111^CHEN/MING^2912", ";4111111111111111=29121010000", "4111111111111111=2912"],
+)
+def test_what_a_magnetic_stripe_says_is_dropped(stripe: str) -> None:
+    found = recognise(stripe.encode())
+    assert (found.kind, found.text, found.typed) == (CodeKind.CARD, "", "")
+
+
+@given(st.binary(max_size=200), st.sampled_from(["]X0", "]Q1", "]E0"]))
+def test_a_card_comes_before_anything_else(payload: bytes, symbology_id: str) -> None:
+    text = payload.decode("utf-8", "replace").strip("\x00\r\n\t ")
+    found = recognise(payload, symbology_id)
+    assert (found.kind is CodeKind.CARD) == is_cardlike(text, symbology_id)
+    assert not is_cardlike(found.typed, symbology_id)  # nor does any list get to see one
+
+
+@pytest.mark.parametrize("padding", [" " * 500, "-" * 500, "\u3000" * 100])
+def test_padding_does_not_hide_a_card(padding: str) -> None:
+    assert recognise(f"4111{padding}1111{padding}1111{padding}1111".encode()).kind is CodeKind.CARD
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("V1:", CodeKind.TOKEN),
+        ("G1:", CodeKind.GRANT),
+        ("CWT:", CodeKind.CWT),
+        ("eyJhbGciOiJFZERTQSJ9.e30.AA", CodeKind.JWT),
+        ("eyJhbGciOiJFZERTQSJ9.e30", CodeKind.OTHER),
+        ("=" * 2 + "a" * 98 + "QA", CodeKind.PRETIX),
+        ("a" * 50 + "QA", CodeKind.OTHER),
+        ("v1:", CodeKind.OTHER),
+        ("https://example.org/", CodeKind.OTHER),
+        ("WELCOME10", CodeKind.OTHER),
+    ],
+)
+def test_a_signed_code_is_known_by_its_shape(text: str, kind: CodeKind) -> None:
+    assert recognise(text.encode()).kind is kind

@@ -21,6 +21,8 @@ from gateway.token import (
     TokenKind,
     UnknownKey,
     VoucherClass,
+    named_ref,
+    qualified,
     sign,
     unpack,
     verify,
@@ -119,9 +121,33 @@ def test_there_is_one_spelling_of_a_token(text: str) -> None:
         verify(text, KEYS)
 
 
-def test_a_reference_is_fifteen_hex_digits() -> None:
-    assert voucher_ref(42) == "00000000000002a"
-    assert len(voucher_ref(MAX_IDENTIFIER)) == 15
+def test_a_reference_is_fifteen_hex_digits_and_names_another_issuer() -> None:
+    assert voucher_ref(1, 42) == "00000000000002a"
+    assert len(voucher_ref(1, MAX_IDENTIFIER)) == 15
+    assert voucher_ref(5, 42) == "5-00000000000002a"
+
+
+ISSUERS, IDENTIFIERS = st.integers(1, 2**16 - 1), st.integers(0, MAX_IDENTIFIER)
+
+
+@given(ISSUERS, IDENTIFIERS, ISSUERS, IDENTIFIERS)
+def test_no_two_vouchers_share_a_reference(issuer: int, identifier: int, other: int, another: int) -> None:
+    same = (issuer, identifier) == (other, another)
+    assert (voucher_ref(issuer, identifier) == voucher_ref(other, another)) == same
+    assert named_ref(issuer, b"name") != voucher_ref(other, another)
+    assert (named_ref(issuer, b"name") == named_ref(other, b"name")) == (issuer == other)
+
+
+@given(ISSUERS, IDENTIFIERS, st.binary(max_size=40))
+def test_a_name_that_is_a_number_is_the_voucher_of_that_number(issuer: int, identifier: int, name: bytes) -> None:
+    assert named_ref(issuer, f"{identifier:015x}".encode()) == voucher_ref(issuer, identifier)
+    assert qualified(named_ref(issuer, name), issuer) == named_ref(issuer, name)
+
+
+@given(ISSUERS, IDENTIFIERS)
+def test_a_row_of_old_is_read_as_written_now(issuer: int, identifier: int) -> None:
+    assert qualified(f"{identifier:015x}", issuer) == voucher_ref(issuer, identifier)
+    assert qualified(voucher_ref(issuer, identifier), issuer) == voucher_ref(issuer, identifier)
 
 
 class Vector(msgspec.Struct, frozen=True):

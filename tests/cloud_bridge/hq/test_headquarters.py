@@ -108,7 +108,7 @@ async def test_a_voucher_has_a_token_a_short_code_and_a_story(demo: Hq) -> None:
         voucher = await demo.post("/api/vouchers", {"store": "s1", "title_zh": "冰拿鐵", "valid_days": 3})
         claims = verify(voucher["token"], token_keys(await box.document("keys")))
         assert (claims.kind, claims.voucher_class, claims.store, claims.uses) == (TokenKind.VOUCHER, VoucherClass.STORE_BOUND, 7, 1)
-        assert voucher_ref(claims.identifier) == voucher["voucher_id"] == voucher_ref(short_identifier(voucher["short_code"]))
+        assert voucher_ref(1, claims.identifier) == voucher["voucher_id"] == voucher_ref(1, short_identifier(voucher["short_code"]))
         assert claims.not_after_s - claims.not_before_s == pytest.approx(3 * 86_400, abs=700)
         assert voucher["state"] == "issued"
         await box.send(box.batch([wire(1, redeemed(1, voucher["voucher_id"])), wire(2, refused(2, voucher["voucher_id"]))]))

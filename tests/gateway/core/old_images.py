@@ -93,7 +93,7 @@ def opening(shop: Shop, number: int, marks: dict[str, int] | None = None, **more
 
 
 def used(identifier: int = 42, uses: int = 1) -> UsedVoucher:
-    return UsedVoucher(voucher_ref(identifier), uses, 5, "door", None)
+    return UsedVoucher(voucher_ref(1, identifier), uses, 5, "door", None)
 
 
 def heads(shop: Shop) -> tuple[str, int, str]:

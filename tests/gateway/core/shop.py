@@ -39,10 +39,10 @@ GATEWAY, STORE = "box-7", 7
 END_S = 2_000_000_000
 SECRET = b"known to this box alone"
 PICKUP_ID = 0x2B
-ORDER_ID = voucher_ref(PICKUP_ID)
-LISTED = Voucher(voucher_ref(0x77), 9, "咖啡", "Coffee", 0, END_S)
-REVOKED = Voucher(voucher_ref(0x78), 9, "茶", "Tea", 0, END_S, revoked=True)
-ORDERS = [Order(ORDER_ID, "A001", "陳○明", 1, ["咖啡豆"]), Order(voucher_ref(0x2C), "A002", "林○", 1, [], cancelled=True)]
+ORDER_ID = voucher_ref(1, PICKUP_ID)
+LISTED = Voucher(voucher_ref(1, 0x77), 9, "咖啡", "Coffee", 0, END_S)
+REVOKED = Voucher(voucher_ref(1, 0x78), 9, "茶", "Tea", 0, END_S, revoked=True)
+ORDERS = [Order(ORDER_ID, "A001", "陳○明", 1, ["咖啡豆"]), Order(voucher_ref(1, 0x2C), "A002", "林○", 1, [], cancelled=True)]
 KEYS = [TokenKey(1, 1, public_hex(TOKEN_KEY.public_key())), TokenKey(2, 5, public_hex(TOKEN_KEY.public_key()))]
 
 

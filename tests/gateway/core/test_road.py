@@ -141,7 +141,7 @@ async def test_the_line_is_down_when_the_bridge_is_gone(shop: Shop, clock: Virtu
 
 
 async def test_a_newer_document_is_in_force_and_stays_so(shop: Shop) -> None:
-    new = Document(GATEWAY, "vouchers", 2, 0, vouchers=[Voucher(voucher_ref(0x99), 1, "新", "New", 0, END_S)])
+    new = Document(GATEWAY, "vouchers", 2, 0, vouchers=[Voucher(voucher_ref(1, 0x99), 1, "新", "New", 0, END_S)])
     assert await shop.bring(seal(DOCUMENT_TAG, new, HQ_KEY)) == b"applied"
     await shop.reopen()
     assert (await shop.present(typed(0x99))).decision == "redeemed"
@@ -151,7 +151,7 @@ async def test_a_newer_document_is_in_force_and_stays_so(shop: Shop) -> None:
 
 @pytest.mark.parametrize("fault", ["forged", "other box", "older", "same", "unknown name", "other bytes", "garbage"])
 async def test_a_document_that_is_not_for_us_changes_nothing(shop: Shop, fault: str) -> None:
-    vouchers = [Voucher(voucher_ref(0x99), 1, "新", "New", 0, END_S)]
+    vouchers = [Voucher(voucher_ref(1, 0x99), 1, "新", "New", 0, END_S)]
     box, name, version, key = GATEWAY, "vouchers", 2, HQ_KEY
     await shop.bring(seal(DOCUMENT_TAG, Document(GATEWAY, "keys", 5, 0, keys=KEYS), HQ_KEY))
     match fault:
@@ -183,7 +183,7 @@ async def test_a_document_that_is_no_longer_there_is_refused(shop: Shop) -> None
 
 
 async def test_a_document_whose_bringer_left_is_in_force_once_it_is_on_the_disk(shop: Shop) -> None:
-    new = Document(GATEWAY, "vouchers", 2, 0, vouchers=[Voucher(voucher_ref(0x99), 1, "新", "New", 0, END_S)])
+    new = Document(GATEWAY, "vouchers", 2, 0, vouchers=[Voucher(voucher_ref(1, 0x99), 1, "新", "New", 0, END_S)])
     sealed = seal(DOCUMENT_TAG, new, HQ_KEY)
     with no_commits(shop.config.ledger_path):
         bringing = asyncio.create_task(shop.bring(sealed))

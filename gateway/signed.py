@@ -292,9 +292,10 @@ class Document(Struct, frozen=True):
     devices: list[str] = field(default_factory=list)  # identifiers of the shop's devices that HQ revoked, all of them
     retired: bool = False  # in "devices" only: this box itself was revoked and serves nobody any more
     opening: Opening | None = None  # in "opening" only; its version is the opening's number
+    campaigns: list[msgspec.Raw] = field(default_factory=list)  # each read for itself, by `gateway.rules.definitions`
 
 
-DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices")  # every box has each of these
+DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices", "campaigns")  # every box has each of these
 OPENING_NAME: Final = "opening"  # pressed for a start that needs one
 
 

@@ -12,10 +12,11 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import devices
+from cloud_bridge.hq import campaigns, devices
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import short_code
+from gateway.rules.definitions import encode_campaign
 from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
@@ -205,13 +206,15 @@ class Press:
 
     def _content(
         self, db: Connection, row: BoxRow, name: str, now_us: int
-    ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str]:
+    ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str] | list[msgspec.Raw]:
         oldest_s = now_us // 1_000_000 - KEPT_DAYS * DAY_S
         if name == "keys":
             keys = self._authority.token_keys.items()
             return [TokenKey(key_id, ISSUER, public_hex(key.public_key()), "總部", "Headquarters") for key_id, key in sorted(keys)]
         if name == "devices":
             return devices.revoked_devices(db, row.gateway)
+        if name == "campaigns":
+            return [msgspec.Raw(encode_campaign(one)) for one in campaigns.of_store(db, row.number)]
         if name == "vouchers":
             return _vouchers(db, row.gateway, oldest_s)
         return _orders(db, row.gateway, oldest_s) if name == "orders" else _staff(db, row.gateway)

@@ -247,8 +247,8 @@ def _unread(definition: bytes, why: str) -> CampaignError:
         return CampaignError(0, None, why, "docs/campaigns.md shows an example of each kind")
     kind = head.rule.kind if head.rule else ""
     if kind and kind not in KINDS:
-        nearest = difflib.get_close_matches(kind[:40], KINDS, n=1, cutoff=0.0)[0]
-        hint = f"Did you mean `{nearest}`? If not, this release is too old for it: update it"
+        nearest = difflib.get_close_matches(kind[:40], KINDS, n=1)
+        hint = f"Did you mean `{nearest[0]}`?" if nearest else "This release is too old for it: update it"
         return CampaignError(0, head.campaign, f"nobody here knows campaigns of kind `{kind[:40]}`", hint)
     return CampaignError(0, head.campaign, why, "docs/campaigns.md lists every field; if this one is newer, update this release")
 

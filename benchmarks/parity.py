@@ -78,6 +78,10 @@ class Door:
         """As a web shop."""
         return cls(port, "/api/price", {"Authorization": f"Bearer {token}"}, {"store": STORE})
 
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
     def ask(self, asks: list[Found]) -> bytes:
         """The answer's bytes.
 
@@ -176,6 +180,8 @@ async def run(baskets: int, seed: int, told: Callable[[int], Any], folder: Path)
             await publish(starter, campaigns)
             count = baskets * (world + 1) // worlds - baskets * world // worlds
             await asyncio.to_thread(compare, doors, batches(maker, campaigns, count), counted, told)
+        for door in doors:
+            door.close()
     return counted
 
 

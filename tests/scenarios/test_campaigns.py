@@ -1,7 +1,9 @@
 """Scenarios of campaigns: published at headquarters, priced at the shop's door and at headquarters'."""
 
+import contextlib
 import datetime
 import secrets
+from collections.abc import Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -46,15 +48,19 @@ def ask(*lines: tuple[str, int, str], code: str, day: str = "2026-11-20") -> dic
 
 def priced(store: RunningStore, asked: dict[str, Any]) -> Any:
     """The shop's price, which is headquarters' price, byte for byte."""
-    ours, theirs = (door.ask([asked]) for door in doors(store))
-    assert list(differing(ours, theirs, [asked])) == []
+    with doors(store) as (shop, headquarters):
+        assert list(differing(shop.ask([asked]), headquarters.ask([asked]), [asked])) == []
     kiosk = store.call(Web(store.starter.plan.kiosk_url).pair(STATION))
     return store.call(kiosk.post("/v1/price", {"station": STATION, "asks": [asked]}))["priced"][0]
 
 
-def doors(store: RunningStore) -> tuple[Door, Door]:
+@contextlib.contextmanager
+def doors(store: RunningStore) -> Iterator[tuple[Door, Door]]:
+    """Both HTTP doors."""
     ports = store.starter.plan.ports
-    return Door.of_shop(ports.kiosk), Door.of_headquarters(ports.hq, store.starter.hq.token)
+    shop, headquarters = Door.of_shop(ports.kiosk), Door.of_headquarters(ports.hq, store.starter.hq.token)
+    with contextlib.closing(shop), contextlib.closing(headquarters):
+        yield shop, headquarters
 
 
 @pytest.mark.scenario("R27")
@@ -109,10 +115,10 @@ def test_one_definition_comes_to_the_same_cent_in_the_shop_and_online(whole_stor
             whole_store, campaign["rule"], **{key: value for key, value in campaign.items() if key not in ("rule", "title_zh", "title_en")}
         )
     whole_store.cut_line()  # the shop goes on from what it was told
-    ours, theirs = doors(whole_store)
     count = 0
-    for asks in batches(maker, campaigns, 10_000):
-        assert list(differing(ours.ask(asks), theirs.ask(asks), asks)) == []
-        count += len(asks)
+    with doors(whole_store) as (shop, headquarters):
+        for asks in batches(maker, campaigns, 10_000):
+            assert list(differing(shop.ask(asks), headquarters.ask(asks), asks)) == []
+            count += len(asks)
     whole_store.mend_line()
     assert count == 10_000

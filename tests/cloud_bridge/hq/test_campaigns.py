@@ -2,16 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloud_bridge.hq import campaigns
-from cloud_bridge.hq.options import HqOptions
 from cloud_bridge.hq.registry import RefusedAsk
-from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Connection, Store
 from gateway.catalog import Catalog
 from gateway.rules.definitions import Campaign
@@ -19,19 +15,13 @@ from gateway.rules.pricing import Place, StationAsks, answer, read_asks
 from gateway.signed import Document
 from tests.gateway.rules.offers import BOGO, TAIPEI, at, definition, offer
 
-from .rig import Hq, headquarters
+from .rig import Hq
 
 NOW_US = at("2026-11-22 12:00")
 SPEND = {"kind": "minimum_spend", "minimum_minor": 1000, "off_minor": 100}
 LINE = {"line_id": "1", "sku": "LATTE", "quantity": 2, "unit_minor": 500}
 MOMENT = {"earliest_us": NOW_US, "latest_us": NOW_US}
 ASK: dict[str, Any] = {"basket": {"currency": "TWD", "lines": [LINE]}, "at": MOMENT}
-
-
-@pytest.fixture
-async def hq(tmp_path: Path) -> AsyncIterator[Hq]:
-    async with headquarters(HqOptions(data_dir=str(tmp_path / "hq"))) as opened:
-        yield opened
 
 
 def said(rule: dict[str, Any], campaign: int = 1, **more: Any) -> dict[str, Any]:
@@ -44,24 +34,23 @@ async def price(hq: Hq, *asks: dict[str, Any], store: str = "s1") -> bytes:
     return response.content
 
 
-@pytest.mark.slow
-async def test_a_published_campaign_reaches_its_shops_and_both_come_to_the_same_bytes(hq: Hq) -> None:
-    here, there = await hq.new_box("s1", 1), await hq.new_box("s2", 2)
-    async with hq.connected(here) as box, hq.connected(there) as other:
+async def test_a_published_campaign_reaches_its_shops_and_both_come_to_the_same_bytes(demo: Hq) -> None:
+    here, there = await demo.new_box("s1", 1), await demo.new_box("s2", 2)
+    async with demo.connected(here) as box, demo.connected(there) as other:
         before = (await box.document("campaigns")).version
-        assert (await hq.post("/api/campaigns", said(BOGO, 1, version=7)))["shops"] == ["s1", "s2"]
-        assert (await hq.post("/api/campaigns", said(SPEND, 2, stores=[1])))["shops"] == ["s1"]
+        assert (await demo.post("/api/campaigns", said(BOGO, 1, version=7)))["shops"] == ["s1", "s2"]
+        assert (await demo.post("/api/campaigns", said(SPEND, 2, stores=[1])))["shops"] == ["s1"]
         document = await box.document("campaigns", before + 2)
         assert len(document.campaigns) == 2
         assert len((await other.document("campaigns", before + 1)).campaigns) == 1
         catalog = _catalog(here.facts.gateway, document)
         theirs = answer(_asks([ASK] * 3), catalog.campaigns, Place(1, TAIPEI, 0, None))
-        assert theirs == await price(hq, *[ASK] * 3)
+        assert theirs == await price(demo, *[ASK] * 3)
         assert json.loads(theirs)["priced"][0]["off_minor"] == 500
-        assert [one["definition"]["version"] for one in await hq.get("/api/campaigns")] == [7, 1]
-        await hq.post("/api/campaigns", said(BOGO, 1, version=8, stores=[2]))
+        assert [one["definition"]["version"] for one in await demo.get("/api/campaigns")] == [7, 1]
+        await demo.post("/api/campaigns", said(BOGO, 1, version=8, stores=[2]))
         assert len((await box.document("campaigns", before + 3)).campaigns) == 1
-        assert json.loads(await price(hq, ASK))["priced"][0]["off_minor"] == 100
+        assert json.loads(await price(demo, ASK))["priced"][0]["off_minor"] == 100
 
 
 def _asks(asks: list[dict[str, Any]]) -> Any:
@@ -75,36 +64,27 @@ def _catalog(gateway: str, document: Document) -> Catalog:
     return catalog
 
 
-@pytest.mark.slow
-async def test_what_cannot_be_published_or_priced_is_refused_with_the_next_step(hq: Hq) -> None:
-    assert (await hq.http.post("/api/campaigns", json=said(BOGO), headers={"Authorization": ""})).status_code == 401
-    assert (await hq.http.post("/api/price", json={}, headers={"Authorization": ""})).status_code == 401
-    unknown = await hq.http.post("/api/campaigns", json=said({"kind": "lucky_wheel"}))
+async def test_what_cannot_be_published_or_priced_is_refused_with_the_next_step(demo: Hq) -> None:
+    assert (await demo.http.post("/api/campaigns", json=said(BOGO), headers={"Authorization": ""})).status_code == 401
+    assert (await demo.http.post("/api/price", json={}, headers={"Authorization": ""})).status_code == 401
+    unknown = await demo.http.post("/api/campaigns", json=said({"kind": "lucky_wheel"}))
     assert unknown.status_code == 422 and "lucky_wheel" in unknown.json()["detail"] and "update" in unknown.json()["detail"]
-    assert (await hq.http.post("/api/campaigns", content=b"{")).status_code == 422
-    assert (await hq.http.post("/api/campaigns", json=said(BOGO, version=3))).status_code == 201
-    assert (await hq.http.post("/api/campaigns", json=said(BOGO, version=3))).status_code == 201  # once more is once
-    stale = await hq.http.post("/api/campaigns", json=said(SPEND, version=3))
+    assert (await demo.http.post("/api/campaigns", content=b"{")).status_code == 422
+    assert (await demo.http.post("/api/campaigns", json=said(BOGO, version=3))).status_code == 201
+    assert (await demo.http.post("/api/campaigns", json=said(BOGO, version=3))).status_code == 201  # once more is once
+    stale = await demo.http.post("/api/campaigns", json=said(SPEND, version=3))
     assert stale.status_code == 409 and "version 4" in stale.json()["detail"]
-    assert len(await hq.get("/api/campaigns")) == 1
-    assert (await hq.http.post("/api/price", json={"store": "nowhere", "asks": [ASK]})).status_code == 404
+    assert len(await demo.get("/api/campaigns")) == 1
+    assert (await demo.http.post("/api/price", json={"store": "nowhere", "asks": [ASK]})).status_code == 404
     bodies: list[Any] = [{"store": "s1", "asks": []}, {"store": "s1", "asks": [ASK | {"colour": 1}]}, []]
     for body in bodies:
-        assert (await hq.http.post("/api/price", json=body)).status_code == 422
-    document = (await hq.http.get("/openapi.json")).json()
+        assert (await demo.http.post("/api/price", json=body)).status_code == 422
+    document = (await demo.http.get("/openapi.json")).json()
     assert "$ref" not in json.dumps(document["paths"]["/api/price"]["post"]["requestBody"])
     assert document["paths"]["/api/campaigns"]["post"]["requestBody"]["required"]
 
 
 # ---------------------------------------------------------------- in the database
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = SqliteStore(tmp_path / "hq.db")
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_every_version_is_kept_and_the_highest_is_in_force(store: Store) -> None:

@@ -1,6 +1,8 @@
 """Definitions: read whole or refused whole, and one that is refused harms no other."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,7 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.baskets import Maker
-from gateway.rules.definitions import KINDS, MOST_B, Campaign, CampaignError, Rule, encode_campaign, read_campaign, read_campaigns
+from gateway import rules
+from gateway.rules.definitions import (
+    KINDS,
+    MOST_B,
+    Campaign,
+    CampaignError,
+    Grace,
+    Hours,
+    Items,
+    Limits,
+    Rule,
+    Window,
+    encode_campaign,
+    read_campaign,
+    read_campaigns,
+)
+from gateway.rules.pricing import Ask, StationAsks, read_asks
+from gateway.rules.reasons import REASONS
 from scripts.contract import FOLDER
 from tests.contract.validator import Invalid, load, validate
 from tests.gateway.rules.offers import BOGO, definition, offer, problem
@@ -156,3 +175,36 @@ def test_a_shop_is_concerned_if_it_is_named_or_none_is() -> None:
 
 def test_every_error_can_be_told_as_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(problem({"kind": "?"})))["hint"]
+
+
+# ---------------------------------------------------------------- what docs/campaigns.md says
+
+PAGE = (FOLDER.parents[1] / "docs" / "campaigns.md").read_text(encoding="utf-8")
+BLOCKS = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)]
+
+
+def test_every_example_on_the_page_is_what_it_says() -> None:
+    whole = [block for block in BLOCKS if "rule" in block]
+    assert all(isinstance(read_campaign(json.dumps(block).encode()), Campaign) for block in whole) and whole
+    for rule in (block for block in BLOCKS if "kind" in block):
+        assert offer(rule, trigger="voucher" if rule["kind"] == "face_value" else "automatic").kind == rule["kind"]
+    assert {block["kind"] for block in BLOCKS if "kind" in block} == set(KINDS)
+    (asked,) = (block for block in BLOCKS if "asks" in block)
+    read = read_asks(json.dumps(asked).encode(), StationAsks)
+    assert all(getattr(read.asks[0], name) for name in Ask.__struct_fields__)
+
+
+def test_every_field_is_on_the_page() -> None:
+    for shape in (Campaign, Window, Grace, Limits, Items, Hours, *Rule.__args__):
+        for name in shape.__struct_fields__:
+            assert f"`{name}`" in PAGE or f'"{name}"' in PAGE, name
+
+
+def test_the_page_says_why_not_in_the_words_of_the_screens() -> None:
+    said = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.partition("## Why not")[2], re.MULTILINE))
+    engine = "".join((Path(rules.__file__).parent / name).read_text(encoding="utf-8") for name in ("campaign.py", "windows.py"))
+    given = {name for name in REASONS if f'"{name}"' in engine}
+    assert said.keys() == given and len(given) > 18
+    for name, words in said.items():
+        reason = REASONS[name]
+        assert words == f"{reason.text.zh}。{reason.next_step.zh} | {reason.text.en}. {reason.next_step.en}"

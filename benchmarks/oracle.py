@@ -17,6 +17,7 @@ MINUTE_US: Final = 60_000_000
 DAY_US: Final = 1440 * MINUTE_US
 LONGEST_US: Final = 31 * DAY_US
 MODES: Final = {"half_up": decimal.ROUND_HALF_UP, "down": decimal.ROUND_DOWN, "half_even": decimal.ROUND_HALF_EVEN}
+NOT_TOLD: Final = ("item_missing", "other_currency", "campaign_elsewhere", "campaign_ended", "campaign_not_begun")
 OF_ITEMS: Final = ("buy_one_get_one", "nth_at_percent", "item_voucher")
 Found = dict[str, Any]
 
@@ -72,10 +73,11 @@ class Till:
         }  # fmt: skip
         if "reason" not in found and not found.get("gifts") and sum(found["shares"].values()) == 0:
             found = {"reason": "nothing_to_take_off"}
-        if "reason" in found:
+        unasked = campaign.get("trigger", "automatic") == "automatic" and found.get("reason") in NOT_TOLD
+        if "reason" in found and not unasked:
             rest = {"code": campaign.get("code") or "", "gap_minor": 0, "gap_quantity": 0, "by": self.instead(campaign, found["reason"])}
             self.refused.append(same | rest | found)
-        else:
+        elif "reason" not in found:
             self.take(campaign, same, found)
 
     def instead(self, campaign: Found, reason: str) -> int:

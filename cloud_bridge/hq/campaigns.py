@@ -1,7 +1,8 @@
 """Which campaigns headquarters has published: every version is kept, the highest of a number is in force. Inside a transaction."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -51,25 +52,25 @@ def in_force(db: Connection) -> Iterator[Published]:
 
 def of_store(db: Connection, number: int) -> list[Campaign]:
     """The campaigns that a shop is told of. It depends on nothing but what was published, so a price here is the shop's price."""
-    return _told_and_not(db, number)[0]
+    return told([one.campaign for one in in_force(db)], number)[0]
 
 
-def look_for_room(db: Connection, number: int, now_us: int) -> None:
+def told(found: Iterable[Campaign], number: int) -> tuple[list[Campaign], list[Campaign]]:
+    """What of all campaigns in force a shop is told of, and what it is not: first those withdrawn, then those that end first."""
+    concerning = [one for one in found if one.is_for(number)]
+    concerning.sort(key=lambda one: (not one.withdrawn, one.window.last_day or datetime.date.max, one.campaign), reverse=True)
+    return sorted(concerning[:MOST_LIVE], key=lambda one: one.campaign), concerning[MOST_LIVE:]
+
+
+def look_for_room(left_out: Iterable[Campaign], now_us: int) -> None:
     """Before a shop is told of one more.
 
     Raises:
-        RefusedAsk: Another one that is not over would have to go for it.
+        RefusedAsk: One that is not over is left out for it.
     """
     yesterday = datetime.datetime.fromtimestamp(now_us / 1e6, datetime.UTC).date() - datetime.timedelta(days=1)
-    if any(not one.withdrawn and (one.window.last_day is None or one.window.last_day >= yesterday) for one in _told_and_not(db, number)[1]):
+    if any(not one.withdrawn and (one.window.last_day is None or one.window.last_day >= yesterday) for one in left_out):
         raise RefusedAsk(409, f"a shop has at most {MOST_LIVE} live campaigns", "Withdraw those that are over, or give them a last day")
-
-
-def _told_and_not(db: Connection, number: int) -> tuple[list[Campaign], list[Campaign]]:
-    """The first to be left out are those withdrawn, then those that end first."""
-    found = [one.campaign for one in in_force(db) if one.campaign.is_for(number)]
-    found.sort(key=lambda one: (not one.withdrawn, one.window.last_day or datetime.date.max, one.campaign), reverse=True)
-    return sorted(found[:MOST_LIVE], key=lambda one: one.campaign), found[MOST_LIVE:]
 
 
 def _one(db: Connection, number: int) -> Campaign | None:
@@ -77,6 +78,7 @@ def _one(db: Connection, number: int) -> Campaign | None:
     return _read(found[0]) if found else None
 
 
+@lru_cache(maxsize=2048)
 def _read(definition: str) -> Campaign:
     read = read_campaign(definition.encode())
     if isinstance(read, CampaignError):

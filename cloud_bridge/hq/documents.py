@@ -154,6 +154,20 @@ class Press:
         retired = name == "devices" and devices.is_retired(db, row.gateway)
         self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}))
 
+    def seal_campaigns(self, db: Connection, rows: list[BoxRow], now_us: int) -> None:
+        """Make the next campaigns of many boxes.
+
+        Raises:
+            RefusedAsk: More than a shop takes.
+        """
+        found = [one.campaign for one in campaigns.in_force(db)]
+        definitions = {one.campaign: msgspec.Raw(encode_campaign(one)) for one in found}
+        for row in rows:
+            told, left_out = campaigns.told(found, row.number)
+            campaigns.look_for_room(left_out, now_us)
+            raw = [definitions[one.campaign] for one in told]
+            self._put(db, Document(row.gateway, "campaigns", self._next_version(db, row, "campaigns"), now_us, campaigns=raw))
+
     def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:
         """Make the next opening of a box; its number."""
         number = self._next_version(db, row, OPENING_NAME)

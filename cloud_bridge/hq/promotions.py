@@ -32,6 +32,7 @@ class Promotions:
         self._ingest = ingest
         self._feed = feed
         self._clock = clock
+        self._turn = asyncio.Lock()
 
     async def publish(self, definition: bytes) -> dict[str, Any]:
         """Put a campaign in force, and tell the shops it concerns or concerned.
@@ -65,7 +66,8 @@ class Promotions:
             asked = read_asks(body, StoreAsks)
             row, live = await self._store.read(partial(_of_store, store=asked.store))
             place = Place(row.number, row.timezone, now_us, now_us)
-            return await asyncio.to_thread(answer, asked.asks, Campaigns(tuple(live)), place)
+            async with self._turn:  # off the loop, and one after the other: ingest goes on meanwhile
+                return await asyncio.to_thread(answer, asked.asks, Campaigns(tuple(live)), place)
         except MalformedFrame as error:
             raise RefusedAsk(422, str(error)) from error
 
@@ -75,9 +77,7 @@ class Promotions:
             return []
         concerned = [row for row in registry.boxes(db) if campaign.is_for(row.number) or (before is not None and before.is_for(row.number))]
         told = [row for row in concerned if row.public is not None]  # the others get theirs when they enrol
-        for row in told:
-            campaigns.look_for_room(db, row.number, now_us)
-            self._press.seal(db, row, "campaigns", now_us)
+        self._press.seal_campaigns(db, told, now_us)
         return told
 
 

@@ -25,7 +25,7 @@ DESCRIPTION: Final = (
 
 def router(desk: "Desk", access: Access) -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes, turn = APIRouter(), asyncio.Lock()
 
     @routes.post(
         "/v1/price", summary="Price baskets with the campaigns in force", responses=shape("PriceAnswer", "A price for each basket"),
@@ -40,8 +40,9 @@ def router(desk: "Desk", access: Access) -> APIRouter:
         store = desk.config.store
         place = Place(store.number, store.timezone, *desk.clock.bounds_us())
         try:
-            # Off the loop: a hundred large baskets with hundreds of campaigns would keep a redemption waiting.
-            return Response(await asyncio.to_thread(answer, asked.asks, desk.campaigns(), place), media_type=JSON)
+            # Off the loop, and one after the other: a hundred large baskets with hundreds of campaigns would keep a redemption waiting.
+            async with turn:
+                return Response(await asyncio.to_thread(answer, asked.asks, desk.campaigns(), place), media_type=JSON)
         except MalformedFrame as error:
             return _bad_input(error)
 

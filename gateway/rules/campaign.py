@@ -7,6 +7,7 @@
 4. What is taken off the basket is shared over its lines by what is left to pay of them: largest remainder, of equal ones by SKU, then by
    line id.
 5. Of one `group` one campaign is used, once: the first that can be.
+6. Of a campaign that nobody asked for it is not told that it is over or to come, elsewhere, or for items that are not there.
 """
 
 from collections import Counter
@@ -30,6 +31,8 @@ from gateway.rules.definitions import (
 )
 from gateway.rules.priced import Adjustment, Gift, Pieces, Priced, PricedLine, Refused, Share, refused
 from gateway.rules.reasons import Text
+
+UNASKED: Final = frozenset({"campaign_ended", "campaign_not_begun", "campaign_elsewhere", "other_currency", "item_missing"})
 
 
 class _Use(Struct, frozen=True):
@@ -133,6 +136,8 @@ class _Work:
         outcome = _No(reason) if reason else self._weighed(use)
         if isinstance(outcome, _Effect):
             self._apply(use, outcome)
+            return
+        if campaign.trigger == "automatic" and outcome.reason in UNASKED:
             return
         by = self._groups.get(campaign.group, 0) if outcome.reason == "not_combinable" else 0
         self._refused.append(

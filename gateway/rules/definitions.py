@@ -8,7 +8,6 @@ one locks out the boxes of the release before only where it is used. `docs/campa
 import datetime
 import difflib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -209,7 +208,6 @@ _head: Final = msgspec.json.Decoder(_Head)
 encode_campaign: Final = msgspec.json.Encoder().encode
 
 
-@lru_cache(maxsize=4096)
 def read_campaign(definition: bytes) -> Campaign | CampaignError:
     """Read one definition: JSON of untrusted content and length."""
     if len(definition) > MOST_B:

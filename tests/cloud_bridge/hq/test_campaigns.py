@@ -107,7 +107,7 @@ async def test_a_full_shop_forgets_what_is_over_and_refuses_what_would_push_out_
         def work(db: Connection) -> list[int]:
             for one in wanted:
                 campaigns.publish(db, one, NOW_US)
-                campaigns.look_for_room(db, 1, NOW_US)
+                campaigns.look_for_room(campaigns.told([found.campaign for found in campaigns.in_force(db)], 1)[1], NOW_US)
             return [one.campaign for one in campaigns.of_store(db, 1)]
 
         return asyncio.run_coroutine_threadsafe(store.write(work), loop).result()

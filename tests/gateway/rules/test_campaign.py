@@ -175,7 +175,15 @@ def test_a_voucher_of_no_campaign_is_told() -> None:
     ],
 )
 def test_what_speaks_against_it_is_said(more: dict[str, Any], reason: str) -> None:
-    assert reasons(priced(basket(*DRINKS), offer(BOGO, **more))) == {1: reason}
+    assert reasons(priced(basket(*DRINKS), offer(BOGO, trigger="code", code="BOGO", **more), codes=("BOGO",))) == {1: reason}
+
+
+def test_of_what_nobody_asked_for_only_what_may_be_mended_is_told() -> None:
+    rules = [offer(BOGO, 1, withdrawn=True), offer(BOGO, 2, stores=[8]), offer(BOGO, 3, currency="HKD"), offer(ITEM_X, 4)]
+    days = [offer(BOGO, 5, window={"last_day": "2026-11-21"}), offer(BOGO, 6, window={"first_day": "2026-11-23"})]
+    nudges = [offer(BOGO | {"items": {"skus": ["TEA"]}}, 7), offer(spend(off_minor=1), 8), offer(BOGO, 9, window={"weekdays": [1]})]
+    found = priced(basket(*DRINKS[1:2]), *rules, *days, *nudges)
+    assert reasons(found) == {7: "not_enough_items", 8: "minimum_not_reached", 9: "outside_window"}
 
 
 # ---------------------------------------------------------------- limits
@@ -258,7 +266,9 @@ def test_a_discount_is_shared_to_the_last_unit() -> None:
 def test_what_costs_nothing_takes_no_part() -> None:
     found = priced(basket(("GIFT", 1, 0), ("A", 2, 100)), offer(BOGO | {"max_pairs": 9}))
     assert found.off_minor == 100
-    assert reasons(priced(basket(("GIFT", 5, 0)), offer(BOGO))) == {1: "item_missing"}
+    assert reasons(priced(basket(("GIFT", 5, 0)), offer(ITEM_X | {"items": {}}, trigger="voucher"), vouchers=shown(0))) == {
+        1: "item_missing"
+    }
 
 
 def test_what_takes_nothing_off_is_not_used() -> None:

@@ -2,15 +2,21 @@
 
 A document is believed when HQ's key signed it, it is for this box, and it is newer than the one in force. The bridge that
 brought it is not trusted with any of that. Applying is one assignment in memory after one transaction on disk (core's).
+Of the campaigns each is read for itself: one that this release does not know is reported, the others are served.
 """
+
+import logging
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.codes import CodeKind, Recognised, short_identifier
 from gateway.errors import MalformedFrame
+from gateway.rules.definitions import Campaigns, read_campaigns
 from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, Document, Order, Staff, Voucher, digest, unseal
 from gateway.token import HOME_ISSUER, voucher_ref
 from gateway.verifiers import Keyring, opaque
+
+log = logging.getLogger(__name__)
 
 
 class Catalog:
@@ -31,6 +37,7 @@ class Catalog:
         self.codes: dict[str, str] = {}  # digest of a code without signature to the voucher it stands for
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
+        self.campaigns = Campaigns()
         self.revoked_devices: frozenset[str] = frozenset()
         self.retired = False  # HQ has revoked this box
 
@@ -76,6 +83,10 @@ class Catalog:
             self.orders = {order.order_id: order for order in document.orders}
         elif document.name == "staff":
             self.staff = {person.staff_ref: person for person in document.staff}
+        elif document.name == "campaigns":
+            self.campaigns = read_campaigns(bytes(one) for one in document.campaigns)
+            for error in self.campaigns.problems:
+                log.warning("campaign %s is not served: %s. %s", error.campaign, error.problem, error.hint)
         elif document.name == "devices":
             self.revoked_devices = frozenset(document.devices)
             self.retired = document.retired

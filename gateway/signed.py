@@ -318,9 +318,10 @@ class Document(Struct, frozen=True):
     retired: bool = False  # in "devices" only: this box itself was revoked and serves nobody any more
     issuer_keys: list[IssuerKey] = field(default_factory=list)  # in "keys": of issuers with formats of their own
     opening: Opening | None = None  # in "opening" only; its version is the opening's number
+    campaigns: list[msgspec.Raw] = field(default_factory=list)  # each read for itself, by `gateway.rules.definitions`
 
 
-DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices")  # every box has each of these
+DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices", "campaigns")  # every box has each of these
 OPENING_NAME: Final = "opening"  # pressed for a start that needs one
 
 

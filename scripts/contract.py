@@ -1,7 +1,8 @@
 """Writes `contract/schemas/` and `contract/vectors/` from the code: `python -m scripts.contract` writes, `--check` only says what differs.
 
-One schema for each row (the `data` of its CloudEvent), one for the CloudEvent around it, and one for each message of the road
-as it is under its seal. What the code calls a tuple is an array here; times are what `gateway.events.Instant` says.
+One schema for each row (the `data` of its CloudEvent), one for the CloudEvent around it, one for each message of the road as it is
+under its seal, and one for a campaign's definition, which travels in a document. What the code calls a tuple is an array here; times
+are what `gateway.events.Instant` says.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import msgspec
 from cloud_bridge.envelope import Chunk, Header, Want
 from gateway.cloudevents import SEQUENCE_DIGITS, SPEC, type_of, words_of
 from gateway.events import LANE_OF
+from gateway.rules.definitions import Campaign
 from gateway.signed import Ack, Ask, Beat, BeatAnswered, Document, Manifest, Renew, Renewed
 from scripts import vectors
 
@@ -47,6 +49,11 @@ def row_schema(kind: type[Any]) -> dict[str, Any]:
 def message_schema(name: str) -> dict[str, Any]:
     """What a message of the road may be, under its seal."""
     return {"$schema": DIALECT, "$id": f"{name}.json", **_with_definitions(MESSAGES[name])}
+
+
+def campaign_schema() -> dict[str, Any]:
+    """What a campaign's definition may be."""
+    return {"$schema": DIALECT, "$id": "campaign.json", **_with_definitions(Campaign)}
 
 
 def cloudevent_schema() -> dict[str, Any]:
@@ -86,6 +93,7 @@ def cloudevent_schema() -> dict[str, Any]:
 def texts() -> Iterator[tuple[Path, str]]:
     """Every file and what belongs in it."""
     yield FOLDER / "cloudevent.json", _written(cloudevent_schema())
+    yield FOLDER / "campaign.json", _written(campaign_schema())
     for kind in LANE_OF:
         yield FOLDER / "rows" / f"{words_of(kind.__name__)}.json", _written(row_schema(kind))
     for name in MESSAGES:

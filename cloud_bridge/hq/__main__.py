@@ -25,6 +25,7 @@ from cloud_bridge.hq.intake import Intake
 from cloud_bridge.hq.keeping import backup_routes
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
+from cloud_bridge.hq.promotions import Promotions, campaign_routes
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Lines
@@ -107,7 +108,8 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     for row in await store.read(registry.boxes):
         await lines.open(row.store)
     token = admin_token(data)
-    app = application(office, fleet, token, options, [backup_routes(kept, store, clock)])
+    promotions = Promotions(store, press, ingest, feed, clock)
+    app = application(office, fleet, token, options, [backup_routes(kept, store, clock), campaign_routes(promotions)])
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
     try:

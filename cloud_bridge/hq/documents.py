@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import devices, issuers
+from cloud_bridge.hq import campaigns, devices, issuers
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
+from gateway.rules.definitions import encode_campaign
 from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
@@ -160,6 +161,20 @@ class Press:
         more = {"issuer_keys": issuers.listed(db, self.own_keys)[1]} if name == "keys" else {}
         self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}, **more))
 
+    def seal_campaigns(self, db: Connection, rows: list[BoxRow], now_us: int) -> None:
+        """Make the next campaigns of many boxes.
+
+        Raises:
+            RefusedAsk: More than a shop takes.
+        """
+        found = [one.campaign for one in campaigns.in_force(db)]
+        definitions = {one.campaign: msgspec.Raw(encode_campaign(one)) for one in found}
+        for row in rows:
+            told, left_out = campaigns.told(found, row.number)
+            campaigns.look_for_room(left_out, now_us)
+            raw = [definitions[one.campaign] for one in told]
+            self._put(db, Document(row.gateway, "campaigns", self._next_version(db, row, "campaigns"), now_us, campaigns=raw))
+
     def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:
         """Make the next opening of a box; its number."""
         number = self._next_version(db, row, OPENING_NAME)
@@ -221,12 +236,14 @@ class Press:
 
     def _content(
         self, db: Connection, row: BoxRow, name: str, now_us: int
-    ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str]:
+    ) -> list[TokenKey] | list[Voucher] | list[Order] | list[Staff] | list[str] | list[msgspec.Raw]:
         oldest_s = now_us // 1_000_000 - KEPT_DAYS * DAY_S
         if name == "keys":
             return issuers.listed(db, self.own_keys)[0]
         if name == "devices":
             return devices.revoked_devices(db, row.gateway)
+        if name == "campaigns":
+            return [msgspec.Raw(encode_campaign(one)) for one in campaigns.of_store(db, row.number)]
         if name == "vouchers":
             return _vouchers(db, row.gateway, oldest_s)
         return _orders(db, row.gateway, oldest_s) if name == "orders" else _staff(db, row.gateway)

@@ -209,6 +209,14 @@ CREATE TABLE IF NOT EXISTS orders (
 );
 CREATE INDEX IF NOT EXISTS orders_box ON orders (gateway, placed_us);
 
+CREATE TABLE IF NOT EXISTS campaigns (   -- every version published; the highest of a number is in force
+    campaign INTEGER NOT NULL,           -- the number in signed codes
+    version INTEGER NOT NULL,
+    definition TEXT NOT NULL,            -- JSON
+    published_us INTEGER NOT NULL,
+    PRIMARY KEY (campaign, version)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS staff (
     staff_ref TEXT PRIMARY KEY,
     gateway TEXT NOT NULL,

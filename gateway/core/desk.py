@@ -54,6 +54,7 @@ from gateway.ledger import Ledger, LedgerReader
 from gateway.ledger.connect import were_set_aside
 from gateway.link import LinkServer
 from gateway.rules import answers, pickup
+from gateway.rules.definitions import Campaigns
 from gateway.signed import Staff
 
 
@@ -131,6 +132,10 @@ class Desk:
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return None
         return person
+
+    def campaigns(self) -> Campaigns:
+        """The campaigns in force here, as HQ says."""
+        return self._road.catalog.campaigns
 
     def orders(self) -> list[OrderView]:
         """Every order HQ has told of, and where it stands."""

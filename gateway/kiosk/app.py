@@ -18,13 +18,14 @@ from starlette.exceptions import HTTPException
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import Screen, StoreView
 from gateway.errors import StoreError
-from gateway.kiosk import api, metrics, pairing, pos, screens, staff, witness
+from gateway.kiosk import api, metrics, pairing, pos, pricing, screens, staff, witness
 from gateway.kiosk.access import Access
 from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
 from gateway.kiosk.live import Changes
 from gateway.kiosk.sessions import Sessions
 from gateway.rules.answers import Answer
+from gateway.rules.pricing import PriceAnswer, StationAsks
 
 if TYPE_CHECKING:
     from gateway.core.desk import Desk
@@ -50,6 +51,7 @@ def make_app(desk: "Desk") -> FastAPI:
     app.state.changes = Changes()
     app.include_router(api.router(desk, app.state.changes, access))
     app.include_router(pos.router(desk, access))
+    app.include_router(pricing.router(desk, access))
     app.include_router(witness.router(desk, access))
     app.include_router(pairing.router(desk, asks))
     app.include_router(pairing.staff_router(desk, asks, staff.signed_in(desk, sessions)))
@@ -133,7 +135,9 @@ def _describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = made()
-        _, shapes = msgspec.json.schema_components([Answer, StoreView, Screen], ref_template="#/components/schemas/{name}")
+        _, shapes = msgspec.json.schema_components(
+            [Answer, StoreView, Screen, StationAsks, PriceAnswer], ref_template="#/components/schemas/{name}"
+        )
         document.setdefault("components", {}).setdefault("schemas", {}).update(shapes)
         return document
 

@@ -88,6 +88,48 @@ REASONS: Final[dict[str, Reason]] = {
     "card_dropped": _reason(
         "請勿掃描付款卡", "Please do not scan payment cards", "卡號未被保存，請出示票券", "The number was not kept; please show a voucher"
     ),
+    "unknown_campaign": _reason("本店沒有此活動", "This shop does not have this offer", "請洽店員", "Please ask our staff"),
+    "campaign_not_begun": _reason(
+        "活動尚未開始", "This offer has not begun yet", "請於活動開始後再來", "Please come back when it has begun"
+    ),
+    "campaign_ended": _reason("活動已結束", "This offer has ended", "請參考其他優惠", "Please look at our other offers"),
+    "outside_window": _reason(
+        "現在不是活動時段", "This offer is not open at this time", "請於活動日期與時段再來", "Please come back on its days and hours"
+    ),
+    "campaign_elsewhere": _reason(
+        "本店不適用此活動", "This offer is not for this shop", "請至活動指定的門市", "Please go to a shop named in the offer"
+    ),
+    "other_currency": _reason("此活動不適用這個幣別", "This offer is in another currency", "請洽店員", "Please ask our staff"),
+    "member_missing": _reason("此活動限會員", "This offer is for members", "請先出示會員條碼", "Please show your member code first"),
+    "limit_member": _reason(
+        "您已達此活動的使用上限", "You have used this offer as often as it allows", "請參考其他優惠", "Please look at our other offers"
+    ),
+    "limit_member_day": _reason(
+        "您今日已達此活動的使用上限", "You have used this offer as often as it allows today", "請明日再來", "Please come back tomorrow"
+    ),
+    "limit_day": _reason("今日活動名額已用完", "Today's share of this offer is used up", "請明日再來", "Please come back tomorrow"),
+    "not_combinable": _reason(
+        "無法與已使用的優惠併用",
+        "This offer cannot be combined with another one in use",
+        "請擇一使用",
+        "Please choose one of them",
+    ),
+    "item_missing": _reason(
+        "未購買指定商品", "The item for this offer is not in your basket", "請加入指定商品後再試", "Please add the item and try again"
+    ),
+    "not_enough_items": _reason(
+        "指定商品數量不足", "There are too few items for this offer", "請再加購指定商品", "Please add more of its items"
+    ),
+    "items_taken": _reason(
+        "指定商品已用於其他優惠", "The items are in use for another offer", "請再加購指定商品", "Please add more of its items"
+    ),
+    "minimum_not_reached": _reason(
+        "未達消費門檻", "The minimum spend is not reached", "請再加購至門檻金額", "Please add items up to the minimum"
+    ),
+    "nothing_to_take_off": _reason(
+        "沒有可折抵的金額", "There is nothing left to take off", "此優惠未使用，請留待下次", "It was not used: please keep it for next time"
+    ),
+    "balance_empty": _reason("此券餘額為零", "This voucher has no balance left", "請改用其他付款方式", "Please pay another way"),
     "order_cancelled": _reason("此訂單已取消", "This order was cancelled", "請洽店員", "Please ask our staff"),
     "being_prepared": _reason(
         "商品準備中", "Your order is being prepared", "請稍候，備妥後再掃描一次", "Please wait and scan again when it is ready"

@@ -9,7 +9,7 @@ import msgspec
 TYPES: Final[dict[str, Any]] = {
     "object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool, "null": type(None),
 }  # fmt: skip
-SILENT: Final = frozenset({"$schema", "$id", "$defs", "title", "description", "default", "contentEncoding"})
+SILENT: Final = frozenset({"$schema", "$id", "$defs", "title", "description", "default", "contentEncoding", "discriminator"})
 
 
 class Invalid(Exception):
@@ -96,6 +96,11 @@ def _prefix(value: Any, schema: dict[str, Any], path: Path, root: dict[str, Any]
         validate(item, inner, path, root, f"{at}[{number}]")
 
 
+def _is_of_format(value: Any, name: str) -> bool:
+    assert name == "date"
+    return isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value) is not None
+
+
 CHECKS: Final[dict[str, Any]] = {
     "type": _object,
     "$ref": _reference,
@@ -108,6 +113,11 @@ CHECKS: Final[dict[str, Any]] = {
     "enum": lambda value, schema, path, root, at: _want(value in schema["enum"], at, f"{value!r} is none of {schema['enum']}"),
     "const": lambda value, schema, path, root, at: _want(value == schema["const"], at, f"{value!r} is not {schema['const']!r}"),
     "pattern": lambda value, schema, path, root, at: _want(bool(re.search(schema["pattern"], value)), at, f"{value!r}"),
+    "minimum": lambda value, schema, path, root, at: _want(value >= schema["minimum"], at, "too little"),
+    "maximum": lambda value, schema, path, root, at: _want(value <= schema["maximum"], at, "too much"),
+    "minLength": lambda value, schema, path, root, at: _want(len(value) >= schema["minLength"], at, "too short"),
+    "maxLength": lambda value, schema, path, root, at: _want(len(value) <= schema["maxLength"], at, "too long"),
+    "format": lambda value, schema, path, root, at: _want(_is_of_format(value, schema["format"]), at, f"no {schema['format']}"),
     "minItems": lambda value, schema, path, root, at: _want(len(value) >= schema["minItems"], at, "too few"),
     "maxItems": lambda value, schema, path, root, at: _want(len(value) <= schema["maxItems"], at, "too many"),
 }

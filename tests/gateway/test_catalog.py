@@ -1,5 +1,6 @@
 """Documents: believed under HQ's seal, for this box, and newer than the one in force."""
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -7,9 +8,20 @@ from gateway.catalog import Catalog
 from gateway.errors import MalformedFrame
 from gateway.signed import DOCUMENT_TAG, MANIFEST_TAG, Document, Order, Staff, TokenKey, Voucher, digest, public_hex, seal
 from tests.conftest import HQ_KEY, STRANGER_KEY, TOKEN_KEY
+from tests.gateway.rules.offers import BOGO, definition
 
 VOUCHER = Voucher("00000000000002a", 1, "咖啡", "Coffee", 0, 2_000_000_000)
 ORDER = Order("00000000000002b", "A001", "陳○明", 1, ["咖啡豆"])
+
+
+class OfBefore(msgspec.Struct):
+    """A document as releases without campaigns wrote it."""
+
+    gateway: str
+    name: str
+    version: int
+    issued_us: int
+    vouchers: list[Voucher]
 
 
 @pytest.fixture
@@ -37,6 +49,20 @@ def test_each_document_fills_its_own_list(catalog: Catalog) -> None:
     assert catalog.orders == {ORDER.order_id: ORDER}
     assert catalog.staff == {"s1": person}
     assert catalog.versions == {"keys": 1, "vouchers": 2, "orders": 3, "staff": 4}
+
+
+def test_a_campaign_of_a_newer_release_stops_no_other(catalog: Catalog) -> None:
+    definitions = [msgspec.Raw(definition({"kind": "lucky_wheel"}, 8)), msgspec.Raw(definition(BOGO, 9))]
+    catalog.apply(catalog.verify(*sealed(Document("box-7", "campaigns", 1, 0, campaigns=definitions))))
+    assert [one.campaign for one in catalog.campaigns.good] == [9]
+    assert [one.campaign for one in catalog.campaigns.problems] == [8]
+    assert catalog.versions == {"campaigns": 1}
+
+
+def test_a_document_of_a_release_without_campaigns_is_read(catalog: Catalog) -> None:
+    data = seal(DOCUMENT_TAG, OfBefore("box-7", "vouchers", 3, 0, [VOUCHER]), HQ_KEY)
+    catalog.apply(catalog.verify(data, digest(data)))
+    assert (catalog.vouchers, catalog.campaigns.good) == ({VOUCHER.voucher_id: VOUCHER}, ())
 
 
 def test_a_document_replaces_its_list_whole(catalog: Catalog) -> None:

@@ -15,6 +15,7 @@ from gateway.core.views import AdmissionView, CompartmentView, LineView, OrderVi
 from gateway.core.witnesses import Heard, Word
 from gateway.events import CodePresented, DevicePaired, DeviceRevoked, Row
 from gateway.rules import answers
+from gateway.rules.definitions import Campaigns
 from gateway.rules.reasons import Text
 from gateway.signed import Staff
 
@@ -193,6 +194,9 @@ class DeskStand:
         self.sign_ins += 1
         await asyncio.sleep(0.01)  # a real check takes its time, so tries can overlap
         return next((one for one in self.staff() if one.staff_ref == staff_ref and pin == PIN), None)
+
+    def campaigns(self) -> Campaigns:
+        return self.catalog.campaigns
 
     def staff(self) -> list[Staff]:
         return [Staff("s-1", "林怡君", "", ["clerk"]), Staff("s-2", "Kevin Wong", "", ["clerk", "manager"])]

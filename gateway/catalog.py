@@ -7,7 +7,20 @@ brought it is not trusted with any of that. Applying is one assignment in memory
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.errors import MalformedFrame
-from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, Document, Order, Staff, TokenKey, Voucher, digest, token_keys, unseal
+from gateway.signed import (
+    DOCUMENT_NAMES,
+    DOCUMENT_TAG,
+    OPENING_NAME,
+    CampaignLimit,
+    Document,
+    Order,
+    Staff,
+    TokenKey,
+    Voucher,
+    digest,
+    token_keys,
+    unseal,
+)
 
 
 class Catalog:
@@ -25,6 +38,7 @@ class Catalog:
         self.keys: dict[int, Ed25519PublicKey] = {}
         self.issuers: dict[int, TokenKey] = {}
         self.vouchers: dict[str, Voucher] = {}
+        self.limits: dict[int, CampaignLimit] = {}
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
         self.revoked_devices: frozenset[str] = frozenset()
@@ -56,6 +70,7 @@ class Catalog:
             self.issuers = {key.key_id: key for key in document.keys}
         elif document.name == "vouchers":
             self.vouchers = {voucher.voucher_id: voucher for voucher in document.vouchers}
+            self.limits = {limit.campaign: limit for limit in document.limits}
         elif document.name == "orders":
             self.orders = {order.order_id: order for order in document.orders}
         elif document.name == "staff":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
+from gateway.core.counter import Actor
 from gateway.core.devices import Device
 from gateway.kiosk.sessions import Sessions
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 COOKIE: Final = "device_"  # and the station's name
 COOKIE_S: Final = 400 * 86_400  # the longest browsers keep one; renewed each time the page is opened
 STAFF_COOKIE: Final = "staff"
+PHONES: Final = "staff"  # the station of staff phones
 RELAYED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 OPEN_PATHS: Final = ("/healthz",)
 
@@ -40,6 +42,16 @@ class Access:
         """
         refused = self._refusal(request)
         if refused is not None and request.url.path not in OPEN_PATHS:
+            raise HTTPException(403, refused)
+
+    def check(self, request: Request) -> None:
+        """As `gate`, for routes that are none of the framework's.
+
+        Raises:
+            HTTPException: 403, this box or this device was revoked.
+        """
+        refused = self._refusal(request)
+        if refused is not None:
             raise HTTPException(403, refused)
 
     def still(self, request: Request) -> Callable[[], bool]:
@@ -74,6 +86,20 @@ class Access:
         if any(not self._desk.devices.is_revoked(one) for one in self._borne(request)):
             raise HTTPException(403, "wrong_station")
         raise HTTPException(401, "not_paired")
+
+    def actor(self, request: Request, station: str) -> Actor:
+        """Who asks at a station, and as what: the station's own device, or a signed-in person.
+
+        Raises:
+            HTTPException: As `presenter`.
+        """
+        person = self.presenter(request, station)
+        if person is None:
+            device = self.of_station(request, station)
+            return Actor(device.device_id if device else None, None, frozenset({device.kind} if device else ()))
+        phone = self.of_station(request, PHONES)
+        roles = next((one.roles for one in self._desk.staff() if one.staff_ref == person), [])
+        return Actor(phone.device_id if phone else None, person, frozenset(roles))
 
     def _refusal(self, request: Request) -> str | None:
         devices = self._desk.devices

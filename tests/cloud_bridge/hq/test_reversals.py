@@ -1,4 +1,4 @@
-"""Headquarters counts what stands: gross less reversed, in numbers, stories, openings and what is at risk; and it says how vouchers are shaped."""
+"""Headquarters counts what stands: gross less reversed, in numbers, stories, openings and what is at risk."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -56,8 +56,8 @@ async def test_an_opening_counts_net_uses_spent_amounts_and_what_campaigns_gave_
     money = await voucher(demo, partial=True, value_minor=500)
     prize = await voucher(demo, campaign=8)
     opening = await told(
-        demo, box, use(1, ordinary), use(2, ordinary), back(1, ordinary), use(3, money, 1, 180), use(4, money, 1, 20), back(4, money, 1, 20),
-        use(5, prize, 8), use(6, "gone", 8), back(6, "gone", 8),
+        demo, box, use(1, ordinary), use(2, ordinary), back(1, ordinary), use(3, money, 1, 180), use(4, money, 1, 20),
+        back(4, money, 1, 20), use(5, prize, 8), use(6, "gone", 8), back(6, "gone", 8),
     )  # fmt: skip
     used = {one.voucher_id: (one.uses, one.spent_minor) for one in opening.used}
     assert used == {ordinary: (1, 0), money: (1, 180), prize: (1, 0), "gone": (0, 0)}

@@ -50,6 +50,7 @@ class Door(H11Protocol):
     _is_last = False  # the request that is awaited is the last one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        _answer_at_once(transport)
         super().connection_made(transport)
         crowd = self._crowd()
         if crowd and not self._make_room(crowd):
@@ -213,6 +214,16 @@ def _hint(number: int | None) -> str:
         errno.EACCES: "Choose a `port` above 1023 in [core]",
     }
     return hints.get(number, "Set `host` in [core] to an address of this machine, such as 127.0.0.1")
+
+
+def _answer_at_once(transport: asyncio.Transport) -> None:
+    """Switch off Nagle's algorithm: head and body are two writes, and the second would wait 40 ms for the first to be confirmed.
+
+    asyncio does it only where the listening socket names its protocol, which ours or systemd's may not.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _is_this_machine(address: str) -> bool:

@@ -184,3 +184,13 @@ async def test_files_outside_static_cannot_be_had(shop: Shop) -> None:
     for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/words.py", "/static//etc/passwd"):
         text = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         assert b"404" in (await answered(shop, text)).split(b"\r\n")[0], path
+
+
+async def test_an_answer_on_an_open_connection_does_not_wait_for_the_last_ones_confirmation(shop: Shop) -> None:
+    """Nagle's algorithm against delayed acknowledgements costs 40 ms an answer, on every connection that is kept open."""
+    took_s = []
+    for _ in range(10):
+        begun_s = time.monotonic()
+        assert (await shop.client.get("/healthz")).status_code == 200
+        took_s.append(time.monotonic() - begun_s)
+    assert sorted(took_s)[2] < 0.03

@@ -44,16 +44,6 @@ class Access:
         if refused is not None and request.url.path not in OPEN_PATHS:
             raise HTTPException(403, refused)
 
-    def check(self, request: Request) -> None:
-        """As `gate`, for routes that are none of the framework's.
-
-        Raises:
-            HTTPException: 403, this box or this device was revoked.
-        """
-        refused = self._refusal(request)
-        if refused is not None:
-            raise HTTPException(403, refused)
-
     def still(self, request: Request) -> Callable[[], bool]:
         """Whether an answer that goes on and on may go on."""
         return lambda: self._refusal(request) is None
@@ -63,12 +53,6 @@ class Access:
         borne = [request.cookies.get(COOKIE + station), _bearer(request)]
         found = [self._desk.devices.find(key) for key in borne if key]
         return next((one for one in found if one and one.station == station and not self._desk.devices.is_revoked(one)), None)
-
-    def till(self, request: Request, station: str) -> Device | None:
-        """The live till of that station this request comes from."""
-        key = _bearer(request)
-        device = self._desk.devices.find(key) if key else None
-        return device if device and device.station == station and not self._desk.devices.is_revoked(device) else None
 
     def presenter(self, request: Request, station: str) -> str | None:
         """Who presents a code at a station: a signed-in person's reference, or None for the station's own device.
@@ -87,17 +71,34 @@ class Access:
             raise HTTPException(403, "wrong_station")
         raise HTTPException(401, "not_paired")
 
-    def actor(self, request: Request, station: str) -> Actor:
-        """Who asks at a station, and as what: the station's own device, or a signed-in person.
+    def live(self, request: Request) -> list[Device]:
+        """The devices whose keys a request bears. As `gate`, for routes that look at each key only once.
+
+        Raises:
+            HTTPException: As `gate`.
+        """
+        devices = self._desk.devices
+        borne = self._borne(request)
+        live = [one for one in borne if not devices.is_revoked(one)]
+        if devices.retired or (borne and not live):
+            raise HTTPException(403, "box_retired" if devices.retired else "device_revoked")
+        return live
+
+    def caller(self, request: Request, station: str, live: list[Device]) -> tuple[Actor, Device | None]:
+        """Who asks at a station, and as what: the station's own device, or a signed-in person; and the device, if it is a till.
 
         Raises:
             HTTPException: As `presenter`.
         """
+        device = next((one for one in live if one.station == station), None)
+        if device is None:
+            return self._person(request, station, live), None
+        self._desk.devices.see(device)
+        return Actor(device.device_id, None, frozenset({device.kind})), device if _bearer(request) is not None else None
+
+    def _person(self, request: Request, station: str, live: list[Device]) -> Actor:
         person = self.presenter(request, station)
-        if person is None:
-            device = self.of_station(request, station)
-            return Actor(device.device_id if device else None, None, frozenset({device.kind} if device else ()))
-        phone = self.of_station(request, PHONES)
+        phone = next((one for one in live if one.station == PHONES), None)
         roles = next((one.roles for one in self._desk.staff() if one.staff_ref == person), [])
         return Actor(phone.device_id if phone else None, person, frozenset(roles))
 

@@ -183,19 +183,18 @@ def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[
     decode = msgspec.json.Decoder(verb.body).decode
 
     async def endpoint(request: Request) -> Response:
-        access.check(request)
+        live = access.live(request)
         try:
             asked = cast(Any, decode(await request.body()))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             return Response(problem("bad_input", fields=_fields(error)), 422, media_type=JSON)
         station = known_station(desk, asked.station)
-        actor = access.actor(request, station)
+        actor, till = access.caller(request, station, live)
         if wait_s := pace.wait_s(actor.device or actor.staff or ""):
             raise HTTPException(429, "too_fast", {"retry-after": str(int(wait_s) + 1)})
         if not verb.who & actor.roles:
             await desk.till.deny(verb.name, station, actor)
             raise HTTPException(403, "not_allowed")
-        till = access.till(request, station)
         if till is not None and MARK_HEADER in request.headers:
             desk.hear_witness(till, request.headers[MARK_HEADER])
         answer = Response(await verb.act(desk, asked, actor, request.headers.get(KEY_HEADER)), media_type=JSON)

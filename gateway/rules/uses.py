@@ -33,6 +33,9 @@ class Amount(Struct, frozen=True):
     minor: int = 0
 
 
+NOTHING: Final = Amount()
+
+
 class Use(Struct):
     """One redemption."""
 
@@ -167,7 +170,11 @@ class Used:
 
     def spent(self, voucher_id: str) -> Amount:
         """What was used of it, less what was reversed."""
-        own = self._uses.get(voucher_id, ())
+        own = self._uses.get(voucher_id)
+        if own is None:
+            own = []
+            if voucher_id not in self._known:
+                return NOTHING
         live = [use for use in own if not use.is_reversed]
         found = Amount(sum(use.units for use in live), sum(use.minor for use in live))
         known = self._known.get(voucher_id)
@@ -185,7 +192,10 @@ class Used:
 
     def held(self, voucher_id: str) -> Amount:
         """What other sales hold of it."""
-        held = [hold.asked for hold in self._live.get(voucher_id, {}).values()]
+        live = self._live.get(voucher_id)
+        if not live:
+            return NOTHING
+        held = [hold.asked for hold in live.values()]
         return Amount(sum(one.units for one in held), sum(one.amount_minor for one in held))
 
     def last(self, voucher_id: str) -> Before | None:

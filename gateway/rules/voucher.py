@@ -75,12 +75,18 @@ def refusal_of_token(claims: Claims, store: int) -> str | None:
     return None if claims.store == store else "other_store"
 
 
-def left_of(terms: Terms, used: Used, *, holds: bool = True) -> Left:
-    """What is left; what other sales hold is not left, unless it is left out of account."""
+def left_of(terms: Terms, used: Used) -> Left:
+    """What is left; what other sales hold is not."""
+    free = _stand(terms, used)[1]
+    return Left(minor=free) if terms.partial else Left(uses=free)
+
+
+def _stand(terms: Terms, used: Used) -> tuple[int, int]:
+    """What is left of it, by its shape: with what other sales hold, and without."""
     spent, held = used.spent(terms.voucher_id), used.held(terms.voucher_id)
     if terms.partial:
-        return Left(minor=terms.value_minor - spent.minor - (held.minor if holds else 0))
-    return Left(uses=terms.uses - spent.units - (held.units if holds else 0))
+        return terms.value_minor - spent.minor, terms.value_minor - spent.minor - held.minor
+    return terms.uses - spent.units, terms.uses - spent.units - held.units
 
 
 def refusal(
@@ -91,8 +97,7 @@ def refusal(
 
     What was used is asked first: a second scan is told when and where, whatever else has changed since.
     """
-    left = left_of(terms, used, holds=False)
-    if ((left.minor if terms.partial else left.uses) or 0) <= 0:
+    if _stand(terms, used)[0] <= 0:
         return "already_redeemed" if terms.uses <= 1 and not terms.partial else "exhausted"
     entry = listed.get(terms.voucher_id)
     if entry is not None and entry.revoked:
@@ -106,19 +111,13 @@ def refusal(
 
 def refusal_of_amount(terms: Terms, used: Used, want: Want) -> str | None:
     """Whether as much as is wanted is left, and whether somebody else's sale holds it."""
-    if terms.partial:
-        if want.amount_minor is None:
-            return "amount_needed"
-        asked, free = want.amount_minor, left_of(terms, used).minor or 0
-        all_ = left_of(terms, used, holds=False).minor or 0
-    else:
-        if want.amount_minor is not None:
-            return "no_face_value"
-        asked, free = want.units, left_of(terms, used).uses or 0
-        all_ = left_of(terms, used, holds=False).uses or 0
+    if terms.partial is not (want.amount_minor is not None):
+        return "amount_needed" if terms.partial else "no_face_value"
+    asked = want.units if want.amount_minor is None else want.amount_minor
+    left, free = _stand(terms, used)
     if asked <= free:
         return None
-    return "held" if asked <= all_ else "not_enough_left"
+    return "held" if asked <= left else "not_enough_left"
 
 
 def refusal_of_limit(campaign: int, used: Used, limit: CampaignLimit | None, units: int, earliest_us: int) -> str | None:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.codes import CodeKind, Recognised, short_identifier
 from gateway.errors import MalformedFrame
 from gateway.rules.definitions import Campaigns, read_campaigns
-from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, Document, Order, Staff, Voucher, digest, unseal
+from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, CampaignLimit, Document, Order, Staff, Voucher, digest, unseal
 from gateway.token import HOME_ISSUER, voucher_ref
 from gateway.verifiers import Keyring, opaque
 
@@ -35,6 +35,7 @@ class Catalog:
         self.vouchers: dict[str, Voucher] = {}
         self._issuers = frozenset({HOME_ISSUER})  # of the vouchers listed
         self.codes: dict[str, str] = {}  # digest of a code without signature to the voucher it stands for
+        self.limits: dict[int, CampaignLimit] = {}
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
         self.campaigns = Campaigns()
@@ -79,6 +80,7 @@ class Catalog:
             self.vouchers = {voucher.voucher_id: voucher for voucher in document.vouchers}
             self._issuers = frozenset({HOME_ISSUER} | {voucher.issuer for voucher in document.vouchers})
             self.codes = opaque.index(document.vouchers)
+            self.limits = {limit.campaign: limit for limit in document.limits}
         elif document.name == "orders":
             self.orders = {order.order_id: order for order in document.orders}
         elif document.name == "staff":

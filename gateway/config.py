@@ -44,6 +44,18 @@ class CoreTable(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[Port, Meta(description="TCP port of kiosk, staff page and POS.")] = 8080
 
 
+class TillTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """Redeeming in two steps, taking back, and how fast a device may ask."""
+
+    hold_s: Annotated[int, Meta(ge=10, le=900, description="How long `authorize` holds a voucher, unless the till asks otherwise.")] = 120
+    reverse_minutes: Annotated[
+        int, Meta(ge=0, le=1440, description="How long a redemption may be reversed here, unless its campaign says otherwise; 0: never.")
+    ] = 10
+    requests_per_s: Annotated[
+        int, Meta(ge=1, le=100_000, description="Requests a second of one device, after twice as many at once; more get 429.")
+    ] = 50
+
+
 class StationTable(Struct, frozen=True, forbid_unknown_fields=True):
     """A place where a customer stands: joins scanners to a screen and to lockers."""
 
@@ -128,6 +140,7 @@ class GatewayConfig(
     paths: PathsTable
     bridge: BridgeTable
     core: CoreTable = field(default_factory=CoreTable)
+    till: TillTable = field(default_factory=TillTable)
     ble: BleTable = field(default_factory=BleTable)
     stations: list[StationTable] = field(default_factory=list)
     scanners: list[ScannerTable] = field(default_factory=list)
@@ -193,6 +206,7 @@ SECTION_TYPES: Final[dict[str, type[Struct]]] = {
     "store": StoreTable,
     "paths": PathsTable,
     "core": CoreTable,
+    "till": TillTable,
     "ble": BleTable,
     "ble.sensors": SensorTable,
     "ble.tags": TagTable,

@@ -11,13 +11,15 @@ from typing import Final
 
 from msgspec import Struct
 
-
-class TimeTrust(IntEnum):
-    """How far the wall clock can be believed."""
-
-    SYNCED = 0  # T0: HQ's signed time agrees
-    HOLDOVER = 1  # T1: nothing contradicts it
-    UNTRUSTED = 2  # T2: it lies before something that has happened
+from gateway.moments import Event as Event
+from gateway.moments import Instant as Instant
+from gateway.moments import TimeTrust as TimeTrust
+from gateway.sales import ActionDenied as ActionDenied
+from gateway.sales import AuthorizationEnded as AuthorizationEnded
+from gateway.sales import RedemptionRefused as RedemptionRefused
+from gateway.sales import RedemptionReversed as RedemptionReversed
+from gateway.sales import VoucherAuthorized as VoucherAuthorized
+from gateway.sales import VoucherRedeemed as VoucherRedeemed
 
 
 class Lane(IntEnum):
@@ -26,15 +28,6 @@ class Lane(IntEnum):
     MONEY = 0  # redemptions, lockers, staff: answered only after the fsync
     TRAFFIC = 1  # foot traffic: one commit a second
     HEALTH = 2  # devices, line, catalog
-
-
-class Instant(Struct, frozen=True, array_like=True):
-    """A moment: what the wall clock said, and what it was worth."""
-
-    wall_us: int
-    mono_ns: int  # CLOCK_BOOTTIME
-    boot_id: str
-    trust: TimeTrust
 
 
 class DoorState(StrEnum):
@@ -49,10 +42,6 @@ class SubjectKind(StrEnum):
 
     TAG = "tag"  # owned by the shop: a trolley, a demo tag
     MEMBER = "member"  # a member whose app carries consent
-
-
-class Event(Struct, frozen=True, tag=True):
-    """The root of everything that is stated or stored."""
 
 
 # ---------------------------------------------------------------- stated by drivers
@@ -207,32 +196,6 @@ class RowsDamaged(Event, frozen=True):
     event_time: Instant
 
 
-class VoucherRedeemed(Event, frozen=True):
-    """A voucher was used. The promise of class `store_bound`: never twice."""
-
-    redemption_id: str
-    voucher_id: str
-    campaign: int
-    issuer: int
-    station: str
-    read_point: str
-    staff: str | None
-    use_number: int  # 1 for the first use
-    event_time: Instant
-
-
-class RedemptionRefused(Event, frozen=True):
-    """A code was refused, with the reason the customer was given."""
-
-    presentation_id: str
-    voucher_id: str | None  # None: the code could not be read that far
-    reason: str  # a key of `gateway.rules.reasons.REASONS`
-    station: str
-    read_point: str
-    staff: str | None
-    event_time: Instant
-
-
 class CompartmentOpenIntended(Event, frozen=True):
     """Written before any pulse: who wants which door open, and why."""
 
@@ -359,7 +322,11 @@ Row = (
     | EpochDoubted
     | RowsDamaged
     | VoucherRedeemed
+    | VoucherAuthorized
+    | AuthorizationEnded
+    | RedemptionReversed
     | RedemptionRefused
+    | ActionDenied
     | CompartmentOpenIntended
     | IntentSettled
     | DoorOpened

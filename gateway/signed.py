@@ -249,6 +249,9 @@ class Voucher(Struct, frozen=True):
     value_minor: int = 0
     revoked: bool = False
     codes: list[str] = field(default_factory=list)  # `verifiers.opaque.digest_of` the codes without signature that stand for it
+    partial: bool = False  # `value_minor` is a face value that is spent in parts
+    practice: bool = False  # for training: everything happens, nothing counts
+    windows: list[tuple[int, int]] = field(default_factory=list)  # booked slots (from, to), seconds since 1970 UTC; none: at any time
 
 
 class Order(Struct, frozen=True):
@@ -271,14 +274,33 @@ class Staff(Struct, frozen=True):
     roles: list[str]
 
 
+class CampaignLimit(Struct, frozen=True):
+    """What one shop may give out for the vouchers of a campaign: a stock of prizes, or the seats of a session."""
+
+    campaign: int
+    stock: int | None = None  # uses in all, reversed ones not counted; None: no end
+    daily: int | None = None  # uses on one of the shop's days
+    session: bool = False  # `stock` are seats: it is full, not sold out
+    reverse_s: int | None = None  # how long a redemption may be taken back at the shop; None: as the box is configured
+
+
 class UsedVoucher(Struct, frozen=True, array_like=True):
-    """How often HQ knows a voucher to be used, and when, where and by whom last."""
+    """How often HQ knows a voucher to be used, less what was reversed, and when, where and by whom last."""
 
     voucher_id: str
     uses: int
     at_us: int
     station: str
     staff: str | None
+    spent_minor: int = 0  # of a face value
+
+
+class GivenOut(Struct, frozen=True, array_like=True):
+    """How many uses of a campaign's vouchers HQ knows on one of the shop's days, less what was reversed."""
+
+    campaign: int
+    day: str  # such as "2026-11-22"
+    uses: int
 
 
 class OrderStand(Struct, frozen=True, array_like=True):
@@ -301,6 +323,7 @@ class Opening(Struct, frozen=True):
     marks: dict[str, int]  # epoch name to the last row of lane 0 that is counted in here
     used: list[UsedVoucher] = field(default_factory=list)
     orders: list[OrderStand] = field(default_factory=list)
+    given: list[GivenOut] = field(default_factory=list)
 
 
 class Document(Struct, frozen=True):
@@ -317,6 +340,7 @@ class Document(Struct, frozen=True):
     devices: list[str] = field(default_factory=list)  # identifiers of the shop's devices that HQ revoked, all of them
     retired: bool = False  # in "devices" only: this box itself was revoked and serves nobody any more
     issuer_keys: list[IssuerKey] = field(default_factory=list)  # in "keys": of issuers with formats of their own
+    limits: list[CampaignLimit] = field(default_factory=list)  # in "vouchers", beside them
     opening: Opening | None = None  # in "opening" only; its version is the opening's number
     campaigns: list[msgspec.Raw] = field(default_factory=list)  # each read for itself, by `gateway.rules.definitions`
 

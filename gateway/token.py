@@ -16,7 +16,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Final
 
 import base45
@@ -51,6 +51,13 @@ class VoucherClass(IntEnum):
     BOUNDED_RISK = 4
     LEASED = 5
     OPEN_CODE = 6
+
+
+class Flag(IntFlag):
+    """Bits of `Claims.flags`."""
+
+    PARTIAL = 0x01  # a face value that is spent in parts; `uses` says nothing then
+    PRACTICE = 0x80  # for training: everything happens, nothing counts
 
 
 class Claims(Struct, frozen=True, kw_only=True):

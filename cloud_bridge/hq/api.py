@@ -26,12 +26,15 @@ from cloud_bridge.hq.labels import VALID_DAYS
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
+from cloud_bridge.hq.shapes import Shape
 from cloud_bridge.hq.store import StoredRow
 from cloud_bridge.hq.wan import Line
+from gateway.signed import CampaignLimit
 
 QUIET_S: Final = 5.0  # a watcher hears the state at least this often
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
 Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+Moment = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
@@ -75,6 +78,24 @@ class NewVoucher(_Body):
     campaign: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
     uses: Annotated[int, Field(ge=1, le=255)] = 1
     value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    partial: bool = Field(False, description="`value_minor` is a face value that is spent in parts.")
+    practice: bool = Field(False, description="For training: everything happens, nothing counts.")
+    windows: list[tuple[Moment, Moment]] = Field([], max_length=20, description="Booked slots [from, to], seconds since 1970 UTC.")
+
+    def ask(self) -> VoucherAsk:
+        """As it is issued."""
+        fields = self.model_dump(exclude={"partial", "practice", "windows"}) | {"title_en": self.title_en or self.title_zh}
+        return VoucherAsk(**fields, shape=Shape(self.partial, self.practice, self.windows))
+
+
+class NewLimit(_Body):
+    """What a shop may give out for the vouchers of a campaign."""
+
+    campaign: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    stock: Annotated[int, Field(ge=0, le=2**31)] | None = Field(None, description="Uses in all; null: no end.")
+    daily: Annotated[int, Field(ge=0, le=2**31)] | None = Field(None, description="Uses on one of the shop's days.")
+    session: bool = Field(False, description="`stock` are seats: the refusal says full, not sold out.")
+    reverse_s: Annotated[int, Field(ge=0, le=86_400)] | None = Field(None, description="How long a redemption may be reversed there.")
 
 
 class NewOrder(_Body):
@@ -134,6 +155,11 @@ def _box_routes(office: Office) -> APIRouter:
         staff = await office.hire(store, body.name, body.roles)
         return {"staff_ref": staff.staff_ref, "name": staff.name, "pin": staff.pin, "roles": staff.roles}
 
+    @router.post("/stores/{store}/limits", summary="Say what a shop may give out of a campaign: a stock, so many a day, seats")
+    async def limit(store: str, body: NewLimit) -> dict[str, Any]:
+        await office.set_limit(store, CampaignLimit(**body.model_dump()))
+        return {"store": store} | body.model_dump()
+
     @router.post("/stores/{store}/wan", summary="Cut or mend a shop's line")
     async def wan(store: str, body: Wan) -> dict[str, Any]:
         line = Line.SILENT if body.silent else Line.UP if body.up else Line.DOWN
@@ -147,8 +173,7 @@ def _voucher_routes(office: Office) -> APIRouter:
 
     @router.post("", status_code=201, summary="Issue a voucher bound to one shop")
     async def issue(body: NewVoucher) -> dict[str, Any]:
-        fields = body.model_dump()
-        shown = await office.issue_voucher(VoucherAsk(**fields | {"title_en": body.title_en or body.title_zh}))
+        shown = await office.issue_voucher(body.ask())
         return describe_voucher(shown, office.now_us())
 
     @router.get("", summary="The newest vouchers")

@@ -6,14 +6,14 @@ document is whole and for one box, so its version and hash say all; what has exp
 
 import secrets
 import unicodedata
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import campaigns, devices, issuers
+from cloud_bridge.hq import campaigns, devices, issuers, shapes
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
@@ -24,6 +24,7 @@ from gateway.signed import (
     MANIFEST_TAG,
     OPENING_NAME,
     RENEWED_TAG,
+    CampaignLimit,
     Document,
     DocumentRef,
     Manifest,
@@ -58,6 +59,7 @@ class VoucherAsk(Struct, frozen=True, kw_only=True):
     campaign: int = 1
     uses: int = 1
     value_minor: int = 0
+    shape: shapes.Shape = shapes.ORDINARY
 
 
 class Issued(Struct, frozen=True):
@@ -88,13 +90,14 @@ class Press:
         Raises:
             RefusedAsk: No such shop, or too much for its document.
         """
+        shapes.check(ask.shape, ask.value_minor)
         row = box_of_store(db, ask.store)
         now_s = now_us // 1_000_000
         identifier = _new_identifier()
         claims = Claims(
             kind=TokenKind.VOUCHER, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier,
             campaign=ask.campaign, store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
-            voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor,
+            voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor, flags=ask.shape.flags,
         )  # fmt: skip
         issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row)
         db.execute(
@@ -104,8 +107,20 @@ class Press:
                 ask.uses, ask.value_minor, issued.token, issued.short_code, now_us,
             ),
         )  # fmt: skip
+        shapes.note(db, issued.identifier, ask.shape)
         self.seal(db, row, "vouchers", now_us)
         return issued
+
+    def set_limit(self, db: Connection, store: str, limit: CampaignLimit, now_us: int) -> BoxRow:
+        """Say what a shop may give out of a campaign.
+
+        Raises:
+            RefusedAsk: No such shop.
+        """
+        row = box_of_store(db, store)
+        shapes.set_limit(db, row.gateway, limit)
+        self.seal(db, row, "vouchers", now_us)
+        return row
 
     def place_order(self, db: Connection, store: str, customer: str, lines: list[str], parcels: int, now_us: int) -> Issued:
         """Take an order to be collected in a shop. The customer's full name is masked here and stored nowhere.
@@ -158,7 +173,9 @@ class Press:
         version = self._next_version(db, row, name)
         blank = Document(row.gateway, name, version, now_us)
         retired = name == "devices" and devices.is_retired(db, row.gateway)
-        more = {"issuer_keys": issuers.listed(db, self.own_keys)[1]} if name == "keys" else {}
+        more: dict[str, Any] = {"issuer_keys": issuers.listed(db, self.own_keys)[1]} if name == "keys" else {}
+        if name == "vouchers":
+            more["limits"] = shapes.limits(db, row.gateway)
         self._put(db, msgspec.structs.replace(blank, retired=retired, **{name: self._content(db, row, name, now_us)}, **more))
 
     def seal_campaigns(self, db: Connection, rows: list[BoxRow], now_us: int) -> None:
@@ -292,9 +309,12 @@ def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
         (gateway, oldest_s, MOST_LIVE + 1),
     ).fetchall()
     _refuse_overflow(len(found))
-    codes = issuers.codes_of(db, gateway)
+    shaped, codes = shapes.shapes(db, gateway), issuers.codes_of(db, gateway)
     return [
-        Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked), codes.get(ref, []))
+        msgspec.structs.replace(
+            Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked), codes.get(ref, [])),
+            **msgspec.structs.asdict(shaped.get(ref, shapes.ORDINARY)),
+        )
         for ref, campaign, zh, en, start_s, end_s, uses, value_minor, revoked in found
     ]
 

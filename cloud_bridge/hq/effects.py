@@ -12,6 +12,7 @@ from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
 from gateway.events import (
+    AuthorizationEnded,
     ClockFixed,
     CompartmentOpenIntended,
     DevicePaired,
@@ -22,7 +23,9 @@ from gateway.events import (
     ParcelCollected,
     ParcelStaged,
     RedemptionRefused,
+    RedemptionReversed,
     Row,
+    VoucherAuthorized,
     VoucherRedeemed,
 )
 from gateway.token import qualified
@@ -100,7 +103,22 @@ def _write_visits(db: Connection, gateway: str, tally: Tally, oldest_us: int) ->
 
 
 def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
-    _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us)
+    took = event.campaign, event.units, event.amount_minor
+    _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us, took)
+
+
+def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None:
+    gave = event.campaign, -event.units, -event.amount_minor
+    _use(db, row, event.voucher_id, "reversed", "", event.station, event.staff, event.event_time.wall_us, gave)
+
+
+def _held(db: Connection, row: StoredRow, event: VoucherAuthorized) -> None:
+    _use(db, row, event.voucher_id, "authorized", "", event.station, event.staff, event.event_time.wall_us)
+
+
+def _let_go(db: Connection, row: StoredRow, event: AuthorizationEnded) -> None:
+    if event.outcome in ("voided", "expired"):  # what was captured stands there as redeemed
+        _use(db, row, event.voucher_id, event.outcome, "", event.station, event.staff, event.event_time.wall_us)
 
 
 def _refused(db: Connection, row: StoredRow, event: RedemptionRefused) -> None:
@@ -108,11 +126,13 @@ def _refused(db: Connection, row: StoredRow, event: RedemptionRefused) -> None:
 
 
 def _use(
-    db: Connection, row: StoredRow, voucher_id: str | None, kind: str, reason: str, station: str, staff: str | None, at_us: int
-) -> None:
+    db: Connection, row: StoredRow, voucher_id: str | None, kind: str, reason: str, station: str, staff: str | None, at_us: int,
+    counted: tuple[int, int, int] = (0, 0, 0),
+) -> None:  # fmt: skip
     db.execute(
-        "INSERT INTO uses (voucher_id, gateway, kind, reason, station, staff, at_us, received_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (voucher_id, row.gateway, kind, reason, station, staff, at_us, row.received_us),
+        "INSERT INTO uses (voucher_id, gateway, kind, reason, station, staff, at_us, received_us, campaign, units, amount_minor)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (voucher_id, row.gateway, kind, reason, station, staff, at_us, row.received_us, *counted),
     )
 
 
@@ -150,6 +170,9 @@ def _order(db: Connection, row: StoredRow, order_id: str, state: str, intent_id:
 
 EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = {
     VoucherRedeemed: _redeemed,
+    RedemptionReversed: _reversed,
+    VoucherAuthorized: _held,
+    AuthorizationEnded: _let_go,
     RedemptionRefused: _refused,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,

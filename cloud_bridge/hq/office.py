@@ -23,6 +23,7 @@ from gateway.clock import Clock
 from gateway.errors import BrokerError
 from gateway.rules.answers import Answer
 from gateway.rules.reasons import Text
+from gateway.signed import CampaignLimit
 
 CAMERA_S: Final = 2.5  # how long a code is held before the camera
 CAMERA_TIMEOUT_S: Final = 2.0
@@ -73,6 +74,16 @@ class Office:
         issued = await self.store.write(partial(self._press.issue_voucher, ask=ask, now_us=self.now_us()))
         await self._tell(issued)
         return await self.voucher(issued.identifier)
+
+    async def set_limit(self, store: str, limit: CampaignLimit) -> None:
+        """Say what a shop may give out of a campaign, and tell it.
+
+        Raises:
+            RefusedAsk: No such shop.
+        """
+        row = await self.store.write(partial(self._press.set_limit, store=store, limit=limit, now_us=self.now_us()))
+        await self.ingest.announce(row)
+        self.feed.tell(Change())
 
     async def place_order(self, store: str, customer: str, lines: list[str], parcels: int) -> OrderRow:
         """Take an order and tell its shop.

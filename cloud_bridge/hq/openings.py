@@ -10,7 +10,6 @@ What is kept in memory saves questions to the database, and is nothing but a cop
 """
 
 import time
-from collections import Counter
 from functools import partial
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.envelope import Header
-from cloud_bridge.hq import registry
+from cloud_bridge.hq import registry, shapes
 from cloud_bridge.hq.documents import KEPT_DAYS, Press
 from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Connection, Store, StoredRow
@@ -206,7 +205,8 @@ def _children(db: Connection, gateway: str, epoch: str) -> list[tuple[str, Heads
 def _press(db: Connection, press: Press, row: BoxRow, epoch: str, now_us: int) -> Pressed:
     marks = _marks(db, row.gateway)
     oldest_s = now_us // 1_000_000 - KEPT_DAYS * 86_400
-    opening = Opening(epoch, marks, _used(db, row.gateway, oldest_s), _stands(db, row.gateway, oldest_s))
+    given = shapes.given(db, row.gateway, row.timezone)
+    opening = Opening(epoch, marks, _used(db, row.gateway, oldest_s), _stands(db, row.gateway, oldest_s), given)
     number = press.seal_opening(db, row, opening, now_us)
     values = (row.gateway, number, epoch, now_us, _counted(marks))
     db.execute("INSERT INTO openings (gateway, number, epoch, pressed_us, counted) VALUES (?, ?, ?, ?, ?)", values)
@@ -223,15 +223,19 @@ def _counted(marks: dict[str, int]) -> str:
 
 
 def _used(db: Connection, gateway: str, oldest_s: int) -> list[UsedVoucher]:
-    """Vouchers used at a box, those left out that have run out long ago."""
+    """Vouchers used at a box, less what was reversed; those left out that have run out long ago."""
     found = db.execute(
-        "SELECT u.voucher_id, u.at_us, u.station, u.staff FROM uses u LEFT JOIN vouchers v ON v.voucher_id = u.voucher_id"
-        " WHERE u.gateway = ? AND u.kind = 'redeemed' AND (v.not_after_s IS NULL OR v.not_after_s >= ?) ORDER BY u.at_us, u.id",
+        "SELECT u.voucher_id, u.at_us, u.station, u.staff, u.units, u.amount_minor FROM uses u LEFT JOIN vouchers v"  # noqa: S608 - our own names
+        f" ON v.voucher_id = u.voucher_id WHERE u.gateway = ? AND {shapes.NET} AND (v.not_after_s IS NULL OR v.not_after_s >= ?)"
+        " ORDER BY u.at_us, u.id",
         (gateway, oldest_s),
     ).fetchall()
-    counts = Counter(voucher_id for voucher_id, *_ in found)
-    last = {voucher_id: rest for voucher_id, *rest in found}
-    return [UsedVoucher(voucher_id, counts[voucher_id], *rest) for voucher_id, rest in last.items()]
+    known: dict[str, UsedVoucher] = {}
+    for voucher_id, at_us, station, staff, units, minor in found:
+        before = known.get(voucher_id, UsedVoucher(voucher_id, 0, at_us, station, staff))
+        last = UsedVoucher(voucher_id, 0, at_us, station, staff) if units > 0 else before
+        known[voucher_id] = msgspec.structs.replace(last, uses=before.uses + units, spent_minor=before.spent_minor + minor)
+    return list(known.values())
 
 
 def _stands(db: Connection, gateway: str, oldest_s: int) -> list[OrderStand]:
@@ -278,12 +282,23 @@ def describe(db: Connection, gateway: str, unproven: bool, now_us: int) -> dict[
     }  # fmt: skip
 
 
+# Of each voucher: uses left (of a face value: 1 while anything is left), and what they are worth.
+_STANDS: Final = (
+    "SELECT v.gateway, v.revoked, v.not_after_s, v.value_minor, coalesce(s.partial, 0) AS partial, coalesce(s.practice, 0) AS practice,"  # noqa: S608 - our own names
+    " v.uses - coalesce(n.units, 0) AS uses_left, v.value_minor - coalesce(n.minor, 0) AS minor_left FROM vouchers v"
+    " LEFT JOIN voucher_shapes s ON s.voucher_id = v.voucher_id LEFT JOIN"
+    " (SELECT voucher_id, CAST(sum(units) AS BIGINT) AS units, CAST(sum(amount_minor) AS BIGINT) AS minor FROM uses"
+    f" WHERE {shapes.NET} GROUP BY voucher_id) AS n ON n.voucher_id = v.voucher_id WHERE v.gateway = ?"
+)
+_SUMS: Final = "SELECT count(*), CAST(coalesce(sum(n), 0) AS BIGINT), CAST(coalesce(sum(worth), 0) AS BIGINT)"
+
+
 def _exposed(db: Connection, gateway: str, now_us: int) -> dict[str, int]:
     """Uses that the box could still give away: of its vouchers that are neither used up, revoked nor run out."""
     found = db.execute(
-        "SELECT count(*), CAST(coalesce(sum(n), 0) AS BIGINT), CAST(coalesce(sum(n * value_minor), 0) AS BIGINT) FROM"
-        " (SELECT v.uses - (SELECT count(*) FROM uses u WHERE u.voucher_id = v.voucher_id AND u.kind = 'redeemed') AS n, v.value_minor"
-        " FROM vouchers v WHERE v.gateway = ? AND v.revoked = 0 AND v.not_after_s >= ?) AS open_ WHERE n > 0",
+        f"{_SUMS} FROM (SELECT CASE partial WHEN 1 THEN CASE WHEN minor_left > 0 THEN 1 ELSE 0 END ELSE uses_left END AS n,"  # noqa: S608 - our own names
+        f" CASE partial WHEN 1 THEN minor_left ELSE uses_left * value_minor END AS worth FROM ({_STANDS}) AS stands"
+        " WHERE revoked = 0 AND practice = 0 AND not_after_s >= ?) AS open_ WHERE n > 0",
         (gateway, now_us // 1_000_000),
     ).fetchone()
     return {"vouchers": found[0], "uses": found[1], "value_minor": found[2]}
@@ -292,9 +307,9 @@ def _exposed(db: Connection, gateway: str, now_us: int) -> dict[str, int]:
 def _overused(db: Connection, gateway: str) -> dict[str, int]:
     """Uses beyond what a voucher allows: what an old image has cost."""
     found = db.execute(
-        "SELECT count(*), CAST(coalesce(sum(n - uses), 0) AS BIGINT), CAST(coalesce(sum((n - uses) * value_minor), 0) AS BIGINT) FROM"
-        " (SELECT v.uses, v.value_minor, count(*) AS n FROM vouchers v JOIN uses u ON u.voucher_id = v.voucher_id AND u.kind = 'redeemed'"
-        " WHERE v.gateway = ? GROUP BY v.voucher_id, v.uses, v.value_minor HAVING count(*) > v.uses) AS over_",
+        f"{_SUMS} FROM (SELECT CASE partial WHEN 1 THEN CASE WHEN minor_left < 0 THEN 1 ELSE 0 END ELSE -uses_left END AS n,"  # noqa: S608 - our own names
+        f" CASE partial WHEN 1 THEN -minor_left ELSE -uses_left * value_minor END AS worth FROM ({_STANDS}) AS stands) AS over_"
+        " WHERE n > 0",
         (gateway,),
     ).fetchone()
     return {"vouchers": found[0], "uses": found[1], "value_minor": found[2]}

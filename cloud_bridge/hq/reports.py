@@ -10,12 +10,13 @@ from msgspec import Struct
 
 from cloud_bridge.hq.presence import Heard
 from cloud_bridge.hq.store import RECENT, Connection, StoredRow
-from gateway.events import Lane, OccupancyEstimated, ParcelCollected, RedemptionRefused, VisitEnded, VoucherRedeemed
+from gateway.events import Lane, OccupancyEstimated, ParcelCollected, RedemptionRefused, RedemptionReversed, VisitEnded, VoucherRedeemed
 
-# The four numbers on the dashboard: name, the rows it counts, their lane.
+# The numbers on the dashboard: name, the rows it counts, their lane. Redemptions are gross; `net_redemptions` is less the reversals.
 NUMBERS: Final[dict[str, tuple[str, Lane]]] = {
     "visits": (VisitEnded.__name__, Lane.TRAFFIC),
     "redemptions": (VoucherRedeemed.__name__, Lane.MONEY),
+    "reversals": (RedemptionReversed.__name__, Lane.MONEY),
     "refusals": (RedemptionRefused.__name__, Lane.MONEY),
     "collections": (ParcelCollected.__name__, Lane.MONEY),
 }
@@ -88,7 +89,7 @@ class LaneStand(Struct, frozen=True):
 
 _VOUCHER: Final = (
     "SELECT voucher_id, v.gateway, b.store, campaign, title_zh, title_en, not_before_s, not_after_s, uses, value_minor, revoked, token,"
-    " short_code, issued_us, (SELECT count(*) FROM uses u WHERE u.voucher_id = v.voucher_id AND u.kind = 'redeemed')"
+    " short_code, issued_us, (SELECT CAST(coalesce(sum(u.units), 0) AS BIGINT) FROM uses u WHERE u.voucher_id = v.voucher_id)"
     " FROM vouchers v JOIN boxes b USING (gateway)"
 )
 _ORDER: Final = (
@@ -100,14 +101,17 @@ _ORDER: Final = (
 
 def counts(db: Connection, gateway: str, day: str) -> dict[str, int]:
     """The dashboard's numbers of a shop on a local day."""
-    found = dict(db.execute("SELECT type, n FROM counts WHERE gateway = ? AND day = ?", (gateway, day)))
-    return {name: found.get(kind, 0) for name, (kind, _) in NUMBERS.items()}
+    return _numbers(dict(db.execute("SELECT type, n FROM counts WHERE gateway = ? AND day = ?", (gateway, day))))
 
 
 def totals(db: Connection, gateway: str) -> dict[str, int]:
     """The dashboard's numbers of a shop since its first day."""
-    found = dict(db.execute("SELECT type, CAST(sum(n) AS BIGINT) FROM counts WHERE gateway = ? GROUP BY type", (gateway,)))
-    return {name: found.get(kind, 0) for name, (kind, _) in NUMBERS.items()}
+    return _numbers(dict(db.execute("SELECT type, CAST(sum(n) AS BIGINT) FROM counts WHERE gateway = ? GROUP BY type", (gateway,))))
+
+
+def _numbers(found: dict[str, int]) -> dict[str, int]:
+    numbers = {name: found.get(kind, 0) for name, (kind, _) in NUMBERS.items()}
+    return numbers | {"net_redemptions": numbers["redemptions"] - numbers["reversals"]}
 
 
 def lanes(db: Connection, gateway: str, heard: Heard | None = None) -> list[LaneStand]:

@@ -15,7 +15,7 @@ from cloud_bridge.hq.ready import ReadyRow
 from gateway.errors import StoreError
 
 T = TypeVar("T")
-SCHEMA: Final = 2  # number of the tables' shape; another one in a database is refused
+SCHEMA: Final = 3  # number of the tables' shape; another one in a database is refused
 RECENT: Final = 5_000  # rows by arrival among which "the last that arrived" are looked for
 
 

@@ -121,14 +121,34 @@ CREATE TABLE IF NOT EXISTS uses (        -- redemptions, refusals and online att
     id INTEGER PRIMARY KEY,
     voucher_id TEXT,
     gateway TEXT,                        -- NULL: tried online
-    kind TEXT NOT NULL,                  -- 'redeemed', 'refused' or 'online_refused'
+    kind TEXT NOT NULL,                  -- 'redeemed', 'reversed', 'authorized', 'voided', 'expired', 'refused' or 'online_refused'
     reason TEXT NOT NULL,
     station TEXT NOT NULL,
     staff TEXT,
     at_us INTEGER NOT NULL,
-    received_us INTEGER NOT NULL
+    received_us INTEGER NOT NULL,
+    campaign INTEGER NOT NULL DEFAULT 0,
+    units INTEGER NOT NULL DEFAULT 0,    -- uses that count: below zero where a redemption was reversed
+    amount_minor INTEGER NOT NULL DEFAULT 0  -- of a face value, in the same way
 );
 CREATE INDEX IF NOT EXISTS uses_voucher ON uses (voucher_id);
+
+CREATE TABLE IF NOT EXISTS voucher_shapes (  -- of vouchers that are more than so many uses
+    voucher_id TEXT PRIMARY KEY,
+    partial INTEGER NOT NULL,            -- the value is spent in parts
+    practice INTEGER NOT NULL,           -- for training: nothing counts
+    windows TEXT NOT NULL                -- JSON: [[from, to], ...], seconds since 1970 UTC
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS campaign_limits (  -- what a shop may give out of a campaign
+    gateway TEXT NOT NULL,
+    campaign INTEGER NOT NULL,
+    stock INTEGER,                       -- NULL: no end
+    daily INTEGER,
+    session INTEGER NOT NULL,
+    reverse_s INTEGER,
+    PRIMARY KEY (gateway, campaign)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS visits (      -- visits that have not ended
     gateway TEXT NOT NULL,

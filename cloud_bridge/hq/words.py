@@ -69,6 +69,7 @@ def _key(kind: str, event: dict[str, Any]) -> str:
         "DeviceChanged": event.get("device_state"),
         "LineChanged": "up" if event.get("up") else "down",
         "CompartmentOpenIntended": event.get("purpose"),
+        "AuthorizationEnded": event.get("outcome"),
         "DoorOpened": "forced" if event.get("intent_id") is None else "expected",
     }
     return f"event.{kind}.{parts[kind]}" if kind in parts else f"event.{kind}"
@@ -112,7 +113,11 @@ class _Fields(dict[str, Any]):
 
 MARKS: Final[dict[str, tuple[str, str]]] = {
     "VoucherRedeemed": ("✓", "good"),
+    "VoucherAuthorized": ("◔", "calm"),
+    "AuthorizationEnded": ("◔", "calm"),
+    "RedemptionReversed": ("↺", "warn"),
     "RedemptionRefused": ("✕", "bad"),
+    "ActionDenied": ("✕", "warn"),
     "ParcelCollected": ("▣", "good"),
     "ParcelStaged": ("▣", "calm"),
     "CompartmentOpenIntended": ("▢", "calm"),

@@ -224,7 +224,7 @@ class Admissions:
     def _count(self, opening: Opening | None) -> None:
         if opening is None:
             return
-        self._used.adopt(opening.used, self._numbered(opening))
+        self._used.adopt(opening.used, self._numbered(opening), opening.given)
         for epoch, mark in opening.marks.items():
             last = self._witnesses.last_of(epoch)
             if last is None or mark > last:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.counter import REDEEM, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
@@ -21,15 +22,17 @@ from gateway.core.judge import Judge, Verdict
 from gateway.core.knowledge import Knowledge
 from gateway.core.lockers import Lockers
 from gateway.core.meters import Meters, lanes, meters
-from gateway.core.requests import Requests, digest, fingerprint
+from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
 from gateway.core.stations import Stations
+from gateway.core.till import Till
 from gateway.core.timekeeping import ClockWatch
 from gateway.core.views import OrderView, Screen, StoreView
 from gateway.core.watch import Changes, Watch
 from gateway.core.witnesses import Heard, Witnesses, unacknowledged
 from gateway.errors import LedgerError
 from gateway.events import (
+    AuthorizationEnded,
     CodePresented,
     CompartmentOpenIntended,
     DeviceChanged,
@@ -44,10 +47,12 @@ from gateway.events import (
     OccupancyEstimated,
     ParcelCollected,
     ParcelStaged,
+    RedemptionReversed,
     RowsDamaged,
     Stated,
     VisitEnded,
     VisitStarted,
+    VoucherAuthorized,
     VoucherRedeemed,
 )
 from gateway.ledger import Ledger, LedgerReader
@@ -84,12 +89,15 @@ class Desk:
         )  # fmt: skip
         self.devices = Devices(clock, self._road.catalog, commit, tell)
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
-        self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted)
+        counter = Counter(config.till, self._road.catalog, clock, lambda: self._admissions.admitted, zone_of(config.store.timezone))
+        self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
-            lambda verdict: verdict.answer, lambda verdict, source_id, answer: commit(verdict.rows, source_id, answer), self._act
-        )
+            lambda verdict: verdict.answer, lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
+            Past(clock.boottime_ns, lambda: self._knowledge.place, self._knowledge.is_acked),
+        )  # fmt: skip
+        self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code)
         self._drivers = Drivers(
             config, self._knowledge, self._road, self._lockers, self._floor, present=self._present_at, collected=self._collected, tell=tell
         )
@@ -191,14 +199,13 @@ class Desk:
         """Take a driver's event, as over the link; the awaitable is done after COMMIT and gives the answer."""
         return self._drivers.decide(unit, event_id, event)
 
-    def present(self, code: CodePresented, *, station: str, staff: str | None = None) -> Awaitable[bytes]:
-        """Decide on a presented code. The same presentation gets the same bytes, whatever has happened since.
+    def present(self, code: CodePresented, *, station: str, staff: str | None = None, asked: Asked = REDEEM) -> Awaitable[bytes]:
+        """Decide on a presented code: redeem it, or hold it. The same presentation gets the same bytes, whatever has happened since.
 
         Raises:
             ConflictingKey: That presentation was another request.
         """
-        asked = fingerprint(code, station, staff)
-        return self._requests.once(code.presentation_id, asked, code.presentation_id, lambda: self._judge_code(code, station, staff))
+        return self.till.present(code, station, staff, asked)
 
     def stage(
         self, order_id: str, *, key: str, staff: str, station: str, bank: str | None = None, compartment: int | None = None
@@ -212,8 +219,8 @@ class Desk:
         asked = digest("stage", order_id, staff, station, bank or "", str(place))
         return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
 
-    def _judge_code(self, code: CodePresented, station: str, staff: str | None) -> Verdict:
-        verdict = self._judge.code(code, station, staff, self.clock)
+    def _judge_code(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Verdict:
+        verdict = self._judge.code(code, station, staff, self.clock, asked)
         place = verdict.place
         if place is not None and not self._link.connected(f"locker@{place[0]}"):
             return self._judge.refuse("locker_unavailable", code, station, staff, self.clock, verdict.answer.reference)
@@ -235,7 +242,8 @@ class Desk:
 
     def _act(self, verdict: Verdict) -> None:
         """After the commit: the screen, and the pulse."""
-        self._stations.show(verdict.station, verdict.answer)
+        if not verdict.silent:
+            self._stations.show(verdict.station, verdict.answer)
         if verdict.intent is not None:
             self._lockers.pulse(verdict.intent)
 
@@ -279,13 +287,14 @@ class Desk:
         knowledge.remember(self._drivers.see, self._clock_watch.heed)
         self._requests.remember(self._ledger.answers())
         self._lockers.resume()
+        self.till.resume()
         self.devices.heed()
         self._admissions.begin(seen, anew=bool(were_set_aside(self.config.ledger_path)))
         self.devices.on_revoked = self._admissions.excuse
 
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
-        tell(self._judge.used.fold, VoucherRedeemed)
+        tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)

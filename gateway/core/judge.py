@@ -1,21 +1,19 @@
 """From a presented code to a verdict: recognises, verifies, asks the rules. Reads everything, changes nothing."""
 
-import secrets
 from collections.abc import Callable
 from typing import Final
-
-from msgspec import Struct, field
 
 from gateway import codes, verifiers
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, Recognised
+from gateway.core.counter import REDEEM, Asked, Counter, Doing, Shown
+from gateway.core.counter import Verdict as Verdict
 from gateway.errors import MalformedFrame
-from gateway.events import CodePresented, CompartmentOpenIntended, RedemptionRefused, Row, VoucherRedeemed
+from gateway.events import CodePresented, RedemptionRefused
 from gateway.rules import answers, pickup, voucher
-from gateway.rules.answers import Answer, Before
-from gateway.rules.reasons import NOTHING, Text
-from gateway.rules.voucher import Terms, Used
+from gateway.rules.answers import Before
+from gateway.rules.voucher import Terms
 from gateway.signed import Order
 from gateway.token import TokenKind
 
@@ -28,31 +26,24 @@ ORDER_STATES: Final = {
 }
 
 
-class Verdict(Struct, kw_only=True):
-    """What was decided, and what is to be committed with it. With a `place`, a door is to be opened there."""
-
-    answer: Answer
-    station: str
-    rows: list[Row] = field(default_factory=list)
-    place: pickup.Place | None = None
-    intent: CompartmentOpenIntended | None = None
-
-
 class Judge:
     """Decides by the catalog, the used-set and the wall, once this start is admitted.
 
     What was used stays used, whatever an old disk says; so a start that is not admitted refuses for that reason where it can.
     """
 
-    def __init__(self, store_number: int, catalog: Catalog, wall: pickup.Wall, admitted: Callable[[], bool]) -> None:
+    def __init__(self, store_number: int, catalog: Catalog, wall: pickup.Wall, admitted: Callable[[], bool], counter: Counter) -> None:
         self._admitted = admitted
+        self._counter = counter
+        self._asked = REDEEM  # one decision at a time: what a code is presented for stands here, not in every signature
         self._store = store_number
         self._catalog = catalog
         self._wall = wall
-        self.used = Used()
+        self.used = counter.used
 
-    def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+    def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock, asked: Asked = REDEEM) -> Verdict:
         """Decide on a presented code: a voucher is redeemed, a pickup opens its door, everything else is refused with a reason."""
+        self._asked = asked
         if self._catalog.retired:
             return self.refuse("box_retired", code, station, staff, clock)
         found = codes.recognise(code.payload, code.symbology_id)
@@ -117,20 +108,11 @@ class Judge:
         return self._pickup(references[0], code, station, staff, clock)
 
     def _redeem(self, terms: Terms, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
-        refused = voucher.refusal(terms, self.used, self._catalog.vouchers, *clock.bounds_us()) or self._not_admitted()
-        if refused is not None:
-            return self.refuse(refused, code, station, staff, clock, terms.voucher_id)
-        now = clock.now()
-        use = VoucherRedeemed(
-            secrets.token_hex(8), terms.voucher_id, terms.campaign, terms.issuer, station, code.read_point, staff,
-            self.used.uses(terms.voucher_id) + 1, now,
-        )  # fmt: skip
-        answer = answers.decision(
-            "redeemed", now.wall_us, reference=terms.voucher_id, redemption_id=use.redemption_id, title=self._title(terms.voucher_id)
-        )
-        return Verdict(answer=answer, station=station, rows=[use])
+        return self._counter.decide(terms, Shown(code.presentation_id, station, code.read_point, staff), self._asked)
 
     def _pickup(self, order_id: str, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+        if self._asked.doing is not Doing.REDEEM or self._asked.want != voucher.ONE:
+            return self.refuse("not_a_voucher", code, station, staff, clock, order_id)
         order = self._catalog.orders.get(order_id)
         cancelled = order is not None and order.cancelled
         known = self._not_admitted() if order_id not in self._wall.collected else None
@@ -148,7 +130,7 @@ class Judge:
         now = clock.now()
         row = RedemptionRefused(code.presentation_id, reference or None, reason, station, code.read_point, staff, now)
         answer = answers.refusal(
-            reason, now.wall_us, reference=reference, title=self._title(reference), before=self._before(reason, reference)
+            reason, now.wall_us, reference=reference, title=self._counter.title(reference), before=self._before(reason, reference)
         )
         return Verdict(answer=answer, station=station, rows=[row])
 
@@ -156,11 +138,7 @@ class Judge:
         if reason == "already_collected":
             at = self._wall.collected[reference]
             return Before(at.wall_us, "", "", None)
-        return self.used.last(reference) if reason == "already_redeemed" else None
-
-    def _title(self, voucher_id: str) -> Text:
-        listed = self._catalog.vouchers.get(voucher_id)
-        return Text(listed.title_zh, listed.title_en) if listed else NOTHING
+        return None
 
     def _refusal_of_stage(self, order: Order | None, order_id: str) -> str | None:
         if self._catalog.retired:

@@ -10,11 +10,24 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.clock import Clock
-from gateway.events import LANE_OF, Lane, ParcelCollected, RedemptionRefused, Row, TimeTrust, VisitEnded, VoucherRedeemed
+from gateway.events import (
+    LANE_OF,
+    Lane,
+    ParcelCollected,
+    RedemptionRefused,
+    RedemptionReversed,
+    Row,
+    TimeTrust,
+    VisitEnded,
+    VoucherRedeemed,
+)
 from gateway.ledger import Ledger, StoredAnswer, StoredDocument
 from gateway.rules.marks import RowPlace
 
-COUNTED: Final = {VisitEnded: "visits", VoucherRedeemed: "redemptions", RedemptionRefused: "refusals", ParcelCollected: "collections"}
+COUNTED: Final = {
+    VisitEnded: "visits", VoucherRedeemed: "redemptions", RedemptionReversed: "reversals", RedemptionRefused: "refusals",
+    ParcelCollected: "collections",
+}  # fmt: skip
 Fold = Callable[[Any, RowPlace], None]
 
 
@@ -28,6 +41,15 @@ class Knowledge:
         self._last = 1  # of lane 0 in this epoch: its first row is there before anybody decides
         self.counts = dict.fromkeys(COUNTED.values(), 0)
         self.refused: Counter[str] = Counter()  # by reason
+
+    @property
+    def place(self) -> RowPlace:
+        """Of the last row of lane 0 that was decided."""
+        return self._ledger.epoch.number, self._last
+
+    def is_acked(self, place: RowPlace) -> bool:
+        """Whether headquarters has lane 0 up to a row of this epoch, and so all that came before."""
+        return self._ledger.cursors.get(place[0], {}).get(int(Lane.MONEY), 0) >= place[1]
 
     def tell(self, fold: Fold, *kinds: type[Row]) -> None:
         """Have `fold(row, place)` called for each row of these kinds."""

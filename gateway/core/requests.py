@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from itertools import islice
+from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -11,10 +12,14 @@ from gateway import codes
 from gateway.errors import StoreError
 from gateway.events import CodePresented
 from gateway.ledger import StoredAnswer
+from gateway.ledger.keeping import ANSWERS_US
 from gateway.rules import answers
 from gateway.rules.answers import Answer
+from gateway.rules.marks import RowPlace
 
 V = TypeVar("V")
+ANSWERS_NS: Final = ANSWERS_US * 1000
+FORGOTTEN_AT_ONCE: Final = 2
 
 
 class ConflictingKey(StoreError):
@@ -22,15 +27,28 @@ class ConflictingKey(StoreError):
 
 
 class Request(Struct):
-    """What it was, and its answer, which is done after the commit."""
+    """What it was, and its answer: a future until the commit, bytes from then on."""
 
     fingerprint: bytes
-    answer: "asyncio.Future[bytes]"
+    answer: "asyncio.Future[bytes] | bytes"
+    asked_ns: int  # CLOCK_BOOTTIME
+    place: RowPlace  # no row of it stands behind this one
     shown: bool = True  # False: decided in an earlier life of this process; its screen may never have said so
 
 
+class Past(Struct, frozen=True):
+    """What tells how old an answer is, and whether headquarters has its rows."""
+
+    now_ns: Callable[[], int]  # CLOCK_BOOTTIME
+    place: Callable[[], RowPlace]  # of the last row that was decided
+    is_acked: Callable[[RowPlace], bool]
+
+
 class Requests(Generic[V]):
-    """Everything that was asked.
+    """Everything that was asked, for 72 hours and until headquarters has acknowledged its rows; then it is forgotten.
+
+    On the disk the ledger keeps the same answers as long or longer (`gateway.ledger.keeping`). Answers of earlier lives count from
+    this start.
 
     Args:
         answer_of: The answer in a verdict.
@@ -43,7 +61,9 @@ class Requests(Generic[V]):
         answer_of: Callable[[V], Answer],
         commit: Callable[[V, str, StoredAnswer], "asyncio.Future[None]"],
         act: Callable[[V], None],
+        past: Past,
     ) -> None:
+        self._past = past
         self._answer_of = answer_of
         self._commit = commit
         self._act = act
@@ -51,10 +71,9 @@ class Requests(Generic[V]):
 
     def remember(self, stored: dict[str, StoredAnswer]) -> None:
         """Take the answers of earlier lives."""
+        now_ns, place = self._past.now_ns(), self._past.place()
         for key, answer in stored.items():
-            done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            done.set_result(answer.answer)
-            self._requests[key] = Request(answer.request, done, shown=False)
+            self._requests[key] = Request(answer.request, answer.answer, now_ns, place, shown=False)
 
     def once(self, key: str, asked: bytes, source_id: str, judge: Callable[[], V]) -> Awaitable[bytes]:
         """The answer to a request: decided now, or what was decided when it was asked first.
@@ -66,18 +85,33 @@ class Requests(Generic[V]):
         if known is not None:
             if known.fingerprint != asked:
                 raise ConflictingKey("this key belongs to another request", "Take a new presentation_id for each code that is shown")
-            return asyncio.shield(known.answer)
+            return _given(known.answer)
+        self._forget()
         verdict = judge()
         stored = StoredAnswer(key, asked, answers.encode(self._answer_of(verdict)))
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._requests[key] = Request(asked, answered)
+        commit = self._commit(verdict, source_id, stored)
+        request = self._requests[key] = Request(asked, answered, self._past.now_ns(), self._past.place())
 
         def act(_: "asyncio.Future[None]") -> None:
             self._act(verdict)
             answered.set_result(stored.answer)
+            request.answer = stored.answer
 
-        self._commit(verdict, source_id, stored).add_done_callback(act)
+        commit.add_done_callback(act)
         return asyncio.shield(answered)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def _forget(self) -> None:
+        """Drop the oldest that nobody may ask for any more; two for each new one, so it never takes long and always catches up."""
+        old_ns = self._past.now_ns() - ANSWERS_NS
+        for key in list(islice(self._requests, FORGOTTEN_AT_ONCE)):
+            request = self._requests[key]
+            if request.asked_ns > old_ns or not self._past.is_acked(request.place):
+                return
+            del self._requests[key]
 
     def unshown(self, key: str) -> Answer | None:
         """The answer that was decided in an earlier life and may never have been shown; told once."""
@@ -85,14 +119,22 @@ class Requests(Generic[V]):
         if request.shown:
             return None
         request.shown = True
-        return answers.decode(request.answer.result())
+        return answers.decode(request.answer) if isinstance(request.answer, bytes) else None
 
 
-def fingerprint(code: CodePresented, station: str, staff: str | None) -> bytes:
+def fingerprint(code: CodePresented, station: str, staff: str | None, *more: str) -> bytes:
     """What was asked, in 16 bytes. Of codes that are not ours only the kind goes in: a hash of a number is still the number."""
     found = codes.recognise(code.payload, code.symbology_id)
     ours = found.kind in (codes.CodeKind.TOKEN, codes.CodeKind.SHORT)
-    return digest("present", found.kind, found.text if ours else "", station, staff or "")
+    return digest("present", found.kind, found.text if ours else "", station, staff or "", *more)
+
+
+def _given(answer: "asyncio.Future[bytes] | bytes") -> Awaitable[bytes]:
+    if not isinstance(answer, bytes):
+        return asyncio.shield(answer)
+    done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    done.set_result(answer)
+    return done
 
 
 def digest(*parts: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
+from gateway.core.counter import Actor
 from gateway.core.devices import Device
 from gateway.kiosk.sessions import Sessions
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 COOKIE: Final = "device_"  # and the station's name
 COOKIE_S: Final = 400 * 86_400  # the longest browsers keep one; renewed each time the page is opened
 STAFF_COOKIE: Final = "staff"
+PHONES: Final = "staff"  # the station of staff phones
 RELAYED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 OPEN_PATHS: Final = ("/healthz",)
 
@@ -52,12 +54,6 @@ class Access:
         found = [self._desk.devices.find(key) for key in borne if key]
         return next((one for one in found if one and one.station == station and not self._desk.devices.is_revoked(one)), None)
 
-    def till(self, request: Request, station: str) -> Device | None:
-        """The live till of that station this request comes from."""
-        key = _bearer(request)
-        device = self._desk.devices.find(key) if key else None
-        return device if device and device.station == station and not self._desk.devices.is_revoked(device) else None
-
     def presenter(self, request: Request, station: str) -> str | None:
         """Who presents a code at a station: a signed-in person's reference, or None for the station's own device.
 
@@ -74,6 +70,37 @@ class Access:
         if any(not self._desk.devices.is_revoked(one) for one in self._borne(request)):
             raise HTTPException(403, "wrong_station")
         raise HTTPException(401, "not_paired")
+
+    def live(self, request: Request) -> list[Device]:
+        """The devices whose keys a request bears. As `gate`, for routes that look at each key only once.
+
+        Raises:
+            HTTPException: As `gate`.
+        """
+        devices = self._desk.devices
+        borne = self._borne(request)
+        live = [one for one in borne if not devices.is_revoked(one)]
+        if devices.retired or (borne and not live):
+            raise HTTPException(403, "box_retired" if devices.retired else "device_revoked")
+        return live
+
+    def caller(self, request: Request, station: str, live: list[Device]) -> tuple[Actor, Device | None]:
+        """Who asks at a station, and as what: the station's own device, or a signed-in person; and the device, if it is a till.
+
+        Raises:
+            HTTPException: As `presenter`.
+        """
+        device = next((one for one in live if one.station == station), None)
+        if device is None:
+            return self._person(request, station, live), None
+        self._desk.devices.see(device)
+        return Actor(device.device_id, None, frozenset({device.kind})), device if _bearer(request) is not None else None
+
+    def _person(self, request: Request, station: str, live: list[Device]) -> Actor:
+        person = self.presenter(request, station)
+        phone = next((one for one in live if one.station == PHONES), None)
+        roles = next((one.roles for one in self._desk.staff() if one.staff_ref == person), [])
+        return Actor(phone.device_id if phone else None, person, frozenset(roles))
 
     def _refusal(self, request: Request) -> str | None:
         devices = self._desk.devices

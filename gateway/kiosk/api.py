@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from gateway.core.views import AdmissionView, LineView, Screen, StoreView
+from gateway.kiosk.access import PHONES as PHONES
 from gateway.kiosk.access import Access
 from gateway.kiosk.live import Changes, stream
 
@@ -18,11 +19,10 @@ ERROR_KEYS: Final = frozenset(
     {
         "bad_input", "id_missing", "id_differs", "unknown_station", "unknown_order", "not_found", "not_signed_in", "wrong_pin",
         "too_many_tries", "not_serving", "not_paired", "wrong_station", "device_revoked", "box_retired", "not_allowed", "too_many_asks",
-        "pairing_over", "pairing_wrong", "unknown_device",
+        "pairing_over", "pairing_wrong", "unknown_device", "too_fast",
     }
 )  # fmt: skip
 JSON: Final = "application/json"
-PHONES: Final = "staff"  # the station of staff phones
 
 
 class StationView(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ Whatever goes wrong is answered calmly in both languages, as JSON under /v1 and 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import uvicorn
@@ -16,16 +16,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from gateway.core.requests import ConflictingKey
-from gateway.core.views import Screen, StoreView
 from gateway.errors import StoreError
-from gateway.kiosk import api, metrics, pairing, pos, pricing, screens, staff, witness
+from gateway.kiosk import api, metrics, openapi, pairing, pricing, screens, staff, verbs, witness
 from gateway.kiosk.access import Access
 from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
 from gateway.kiosk.live import Changes
 from gateway.kiosk.sessions import Sessions
-from gateway.rules.answers import Answer
-from gateway.rules.pricing import PriceAnswer, StationAsks
 
 if TYPE_CHECKING:
     from gateway.core.desk import Desk
@@ -49,8 +46,8 @@ def make_app(desk: "Desk") -> FastAPI:
         dependencies=[Depends(access.gate)],
     )  # fmt: skip
     app.state.changes = Changes()
+    app.router.routes.extend(verbs.routes(desk, access))  # first: they carry the queue
     app.include_router(api.router(desk, app.state.changes, access))
-    app.include_router(pos.router(desk, access))
     app.include_router(pricing.router(desk, access))
     app.include_router(witness.router(desk, access))
     app.include_router(pairing.router(desk, asks))
@@ -65,7 +62,7 @@ def make_app(desk: "Desk") -> FastAPI:
     app.add_exception_handler(ConflictingKey, _conflicting)
     app.add_exception_handler(StoreError, _not_serving)
     app.add_exception_handler(Exception, _unexpected)
-    _describe(app)
+    openapi.describe(app)
     return app
 
 
@@ -127,18 +124,3 @@ def _refuse(request: Request, status: int, body: bytes, headers: dict[str, str] 
     if request.url.path.startswith("/v1/") or request.method != "GET":
         return Response(body, status, headers, "application/json")
     return Response(screens.calm_page(msgspec.json.decode(body)), status, headers, "text/html")
-
-
-def _describe(app: FastAPI) -> None:
-    """Add the shapes of answers, which are msgspec's, to the OpenAPI document."""
-    made = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = made()
-        _, shapes = msgspec.json.schema_components(
-            [Answer, StoreView, Screen, StationAsks, PriceAnswer], ref_template="#/components/schemas/{name}"
-        )
-        document.setdefault("components", {}).setdefault("schemas", {}).update(shapes)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -2,7 +2,9 @@
 
 A connection has `REQUEST_S` to say a whole request head, again for each request on it, so half-sent requests hold nothing; a
 reader that takes nothing is cut off.
-Connections are capped, and those of other machines below that, so that the box's own kiosk always gets one. uvicorn would
+Connections are capped, and those of other machines below that, so that the box's own kiosk always gets one. Where the cap is
+reached, whoever has waited longest without having asked for anything is cut off, so half-sent requests, however many, keep
+nobody out; who is being answered is never cut off for somebody new. uvicorn would
 take the process's signals, raise them again, and wait for open event streams; here a cancelled task closes streams, then leaves.
 
 On a box systemd holds the listening socket: while core restarts, customers wait in it instead of being refused.
@@ -44,14 +46,18 @@ class Door(H11Protocol):
     stall_s = STALL_S
     _deadline: asyncio.TimerHandle | None = None
     _stall: asyncio.TimerHandle | None = None
+    _waits_since_s = 0.0  # of the loop's clock: since when the next request is awaited
     _is_last = False  # the request that is awaited is the last one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        _answer_at_once(transport)
         super().connection_made(transport)
-        if self._is_one_too_many():
+        crowd = self._crowd()
+        if crowd and not self._make_room(crowd):
             transport.write(FULL)
             transport.close()
             return
+        self._waits_since_s = self.loop.time()
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -87,20 +93,39 @@ class Door(H11Protocol):
             self._stall.cancel()
             self._stall = None
 
-    def _is_one_too_many(self) -> bool:
-        others = [door.client[0] for door in self.connections if isinstance(door, Door) and door.client]
-        if len(others) > MAX_CONNECTIONS:
-            return True
+    def _crowd(self) -> "list[Door]":
+        """Those among whom this connection is one too many; none: there is room."""
+        others = [door for door in self.connections if isinstance(door, Door) and door.client]
         own = self.client[0] if self.client else ""
         if _is_this_machine(own):
+            return others if len(others) > MAX_CONNECTIONS else []
+        of_one = [door for door in others if door.client and door.client[0] == own]
+        afar = [door for door in others if door.client and not _is_this_machine(door.client[0])]
+        return of_one if len(of_one) > MAX_FROM_ONE else afar if len(afar) > MAX_FROM_AFAR or len(others) > MAX_CONNECTIONS else []
+
+    def _make_room(self, crowd: "list[Door]") -> bool:
+        """Cut off the one that has waited longest without a whole request, those first that never had one."""
+        waiting = [door for door in crowd if door is not self and door._is_waited_for()]
+        if not waiting:
             return False
-        return others.count(own) > MAX_FROM_ONE or sum(not _is_this_machine(other) for other in others) > MAX_FROM_AFAR
+        oldest = min(waiting, key=lambda door: (door._has_asked(), door._waits_since_s))
+        oldest.transport.abort()
+        self.connections.discard(oldest)
+        return True
+
+    def _is_waited_for(self) -> bool:
+        """Whether it is its turn to send: it has asked for nothing, or not sent all of its request."""
+        if self.transport.is_closing():
+            return False
+        cycle = getattr(self, "cycle", None)
+        return cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
 
     def _arm(self) -> None:
         """Run the clock while a request head is awaited; its body has the guard's time, its answer its own."""
         answering = getattr(self.cycle, "response_complete", True) is False  # uvicorn's `cycle` is None before the first request
         if answering or self.timeout_keep_alive_task is not None:
             self._disarm()
+            self._waits_since_s = self.loop.time()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(self.request_s, self._expire)
 
@@ -189,6 +214,16 @@ def _hint(number: int | None) -> str:
         errno.EACCES: "Choose a `port` above 1023 in [core]",
     }
     return hints.get(number, "Set `host` in [core] to an address of this machine, such as 127.0.0.1")
+
+
+def _answer_at_once(transport: asyncio.Transport) -> None:
+    """Switch off Nagle's algorithm: head and body are two writes, and the second would wait 40 ms for the first to be confirmed.
+
+    asyncio does it only where the listening socket names its protocol, which ours or systemd's may not.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _is_this_machine(address: str) -> bool:

@@ -39,6 +39,12 @@ HEADERS: Final = {
 }
 
 
+_ENCODED: Final = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+SHIELD: Final = [*_ENCODED, (b"cache-control", b"max-age=86400")]
+SHIELD_STATIC: Final = [*_ENCODED, (b"cache-control", b"no-cache")]
+SHIELD_FRESH: Final = [*_ENCODED, (b"cache-control", b"no-store")]
+
+
 class Refused(Exception):
     """A request that goes no further."""
 
@@ -144,14 +150,15 @@ def _replay(body: bytes | None, receive: Receive) -> Receive:
 
 
 def _guarded_send(scope: MutableMapping[str, Any], send: Send) -> Send:
-    kept = scope["path"].startswith("/static/vendor/")  # named by version in its README, so it may be kept
+    path = scope["path"]
+    kept = path.startswith("/static/vendor/")  # named by version in its README, so it may be kept
 
     async def guarded(message: Message) -> None:
         if message["type"] == "http.response.start":
-            given = {name.lower() for name, _ in message.get("headers", [])}
-            fixed = {**HEADERS, "cache-control": "max-age=86400" if kept else "no-cache" if "/static/" in scope["path"] else "no-store"}
-            more = [(name.encode(), value.encode()) for name, value in fixed.items() if name.encode() not in given]
-            message = {**message, "headers": [*message.get("headers", []), *more]}
+            own = message.get("headers", [])
+            given = {name.lower() for name, _ in own}
+            fixed = SHIELD if kept else SHIELD_STATIC if "/static/" in path else SHIELD_FRESH
+            message = {**message, "headers": [*own, *(pair for pair in fixed if pair[0] not in given)]}
         await send(message)
 
     return guarded

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Cookie, Depends, Request, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from gateway.core.counter import Actor, Asked
 from gateway.kiosk.access import Access, give_key
 from gateway.kiosk.api import JSON, PHONES, shape
 from gateway.kiosk.pos import TYPED, Code, PresentationId, Strict, Symbology, presented
 from gateway.kiosk.sessions import SESSION_NS, Sessions, Tries
+from gateway.kiosk.verbs import EVERYBODY
 from gateway.signed import Staff
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def router(desk: "Desk", sessions: Sessions) -> APIRouter:
     """Routes of staff."""
     routes = APIRouter(prefix="/v1/staff", tags=["staff"])
     _add_signing_in(routes, desk, sessions)
-    _add_work(routes, desk, signed_in(desk, sessions))
+    _add_work(routes, desk, signed_in(desk, sessions), Access(desk, sessions))
     return routes
 
 
@@ -105,7 +107,7 @@ def _add_signing_in(routes: APIRouter, desk: "Desk", sessions: Sessions) -> None
         return answer
 
 
-def _add_work(routes: APIRouter, desk: "Desk", person: Callable[..., Staff]) -> None:
+def _add_work(routes: APIRouter, desk: "Desk", person: Callable[..., Staff], access: Access) -> None:
     present_staff = Annotated[Staff, Depends(person)]
 
     @routes.get("/me", summary="Who is signed in")
@@ -126,9 +128,14 @@ def _add_work(routes: APIRouter, desk: "Desk", person: Callable[..., Staff]) -> 
         return Response(body, media_type=JSON)
 
     @routes.post("/redeem", summary="Present a code to staff", responses=shape("Answer", "Decided, and committed."))
-    async def redeem(asked: StaffPresented, staff: present_staff) -> Response:
+    async def redeem(asked: StaffPresented, request: Request, staff: present_staff) -> Response:
+        phone = access.of_station(request, STATION)
+        device = phone.device_id if phone else None
+        if not EVERYBODY & set(staff.roles):
+            await desk.till.deny("redeem", STATION, Actor(device, staff.staff_ref, frozenset(staff.roles)))
+            raise HTTPException(403, "not_allowed")
         event = presented(asked.code, asked.presentation_id, asked.symbology_id, f"{asked.source}@{STATION}")
-        return Response(await desk.present(event, station=STATION, staff=staff.staff_ref), media_type=JSON)
+        return Response(await desk.present(event, station=STATION, staff=staff.staff_ref, asked=Asked(device=device)), media_type=JSON)
 
 
 def _find(desk: "Desk", staff_ref: str | None) -> Staff | None:

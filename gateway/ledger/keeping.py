@@ -27,7 +27,7 @@ from gateway.blocks import (
 )
 from gateway.clock import Clock
 from gateway.columns import Tombstone
-from gateway.events import EpochOpened, Lane, RedemptionRefused
+from gateway.events import ActionDenied, AuthorizationEnded, EpochOpened, Lane, RedemptionRefused, VoucherAuthorized
 from gateway.ledger import records
 from gateway.ledger.records import LANES, LOCAL_LANE, SELECT_BLOCK, Base, Kept
 from gateway.ledger.room import rolled_up
@@ -41,7 +41,10 @@ TRIM_BLOCKS: Final = 64  # of one slice
 TRIM_FROM_BLOCKS: Final = 16  # fewer wait for company, or for `PATIENCE` looks
 PATIENCE: Final = 12
 KEPT_TOGETHER: Final = 400  # rows of one kept piece
-FORGOTTEN: Final = frozenset({RedemptionRefused.__name__, EpochOpened.__name__})  # nothing is decided from these
+# Nothing is decided from these; a hold is over long before its row is three days old, and what it captured is a row of its own.
+FORGOTTEN: Final = frozenset(
+    kind.__name__ for kind in (RedemptionRefused, EpochOpened, VoucherAuthorized, AuthorizationEnded, ActionDenied)
+)
 SLICE_B: Final = 8 * 1024  # what a slice writes beside its blocks, about
 
 

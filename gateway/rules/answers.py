@@ -29,6 +29,12 @@ class Answer(Struct, frozen=True, kw_only=True):
     compartment: int | None = None
     before: Before | None = None
     decided_us: int = 0
+    authorization_id: str = ""
+    hold_s: int | None = None  # how long it is held
+    uses_left: int | None = None  # None: not known, or a face value
+    balance_minor: int | None = None  # what is left of a face value; None: it has none
+    window: tuple[int, int] | None = None  # the booked slot, seconds since 1970 UTC
+    practice: bool = False  # nothing counts
 
     @property
     def ok(self) -> bool:
@@ -36,18 +42,31 @@ class Answer(Struct, frozen=True, kw_only=True):
         return self.decision != "refused"
 
 
-def refusal(reason: str, decided_us: int, *, reference: str = "", title: Text = NOTHING, before: Before | None = None) -> Answer:
+def refusal(
+    reason: str, decided_us: int, *, reference: str = "", title: Text = NOTHING, before: Before | None = None, **more: object
+) -> Answer:
     """A refusal, with its words."""
     words = REASONS[reason]
-    return Answer(
+    made = Answer(
         decision="refused", reason=reason, message=words.text, next_step=words.next_step, title=title,
         reference=reference, before=before, decided_us=decided_us,
     )  # fmt: skip
+    return msgspec.structs.replace(made, **more) if more else made
 
 
 def decision(name: str, decided_us: int, **more: object) -> Answer:
     """A decision in the customer's favour, with its words."""
     return msgspec.structs.replace(Answer(decision=name, message=DECISIONS[name], decided_us=decided_us), **more)
+
+
+def as_practice(answer: Answer, message: Text) -> Answer:
+    """The answer of a decision that does not count."""
+    return msgspec.structs.replace(answer, message=message, practice=True)
+
+
+def with_left(answer: Answer, uses: int | None, balance_minor: int | None) -> Answer:
+    """The answer with what is left of the voucher."""
+    return msgspec.structs.replace(answer, uses_left=uses, balance_minor=balance_minor)
 
 
 encode = msgspec.json.Encoder().encode

@@ -94,7 +94,7 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "campaign_ended": _reason("活動已結束", "This offer has ended", "請參考其他優惠", "Please look at our other offers"),
     "outside_window": _reason(
-        "現在不是活動時段", "This offer is not open at this time", "請於活動日期與時段再來", "Please come back on its days and hours"
+        "現在不在可使用的時段", "This is not its time", "請於所載的日期與時段前來", "Please come back on the days and hours it names"
     ),
     "campaign_elsewhere": _reason(
         "本店不適用此活動", "This offer is not for this shop", "請至活動指定的門市", "Please go to a shop named in the offer"
@@ -153,13 +153,66 @@ REASONS: Final[dict[str, Reason]] = {
         "Please try again in a moment; if it stays, our staff can read the notice at the top",
     ),
     "box_retired": _reason("本機已停用", "This box was retired", "請洽總部", "Please call headquarters"),
+    "exhausted": _reason("此券已全部用完", "Nothing is left of this voucher", "如有疑問，請洽店員", "If in doubt, please ask our staff"),
+    "not_enough_left": _reason(
+        "此券剩餘不足", "Not as much is left of this voucher", "請改用剩餘的次數或金額", "Please ask for no more than what is left"
+    ),
+    "held": _reason(
+        "此券正在另一筆結帳中使用", "Another sale is using this voucher just now", "請稍候再試", "Please try again in a few minutes"
+    ),
+    "amount_needed": _reason(
+        "此券為面額券，需於收銀台輸入金額",
+        "This voucher has a value: the till says how much of it",
+        "請至收銀台結帳",
+        "Please use it at the till",
+    ),
+    "no_face_value": _reason(
+        "此券不能部分折抵金額", "No amount can be taken off this voucher", "請勿輸入金額，再試一次", "Please try again without an amount"
+    ),
+    "stock_out": _reason("本店贈品已發完", "This shop has none left to give", "請洽店員", "Please ask our staff"),
+    "daily_stock_out": _reason("本店今日贈品已發完", "This shop has given out all of today's", "請明日再來", "Please come back tomorrow"),
+    "session_full": _reason("此場次已額滿", "This session is full", "請洽店員改訂其他場次", "Please ask our staff for another session"),
+    "not_a_voucher": _reason(
+        "此條碼不是票券", "This code is no voucher", "取貨條碼請於取貨櫃掃描", "Please show codes for pickup at the lockers"
+    ),
+    "unknown_authorization": _reason("查無此保留", "There is no such hold", "請重新掃描票券", "Please scan the voucher again"),
+    "already_captured": _reason("此保留已核銷", "This hold was captured already", "請核對交易編號", "Please check the number of the sale"),
+    "hold_voided": _reason("此保留已取消", "This hold was voided", "請重新掃描票券", "Please scan the voucher again"),
+    "hold_expired": _reason(
+        "保留已逾時，票券已被使用",
+        "The hold ran out, and the voucher was used meanwhile",
+        "請由收銀台撤銷此筆折抵",
+        "The till has to take this discount back",
+    ),
+    "other_device": _reason(
+        "此保留屬於另一台裝置", "Another device holds this", "請於原裝置操作，或請店員登入", "Use that device, or have staff sign in"
+    ),
+    "unknown_redemption": _reason("本店查無此核銷", "This shop does not know this redemption", "請洽總部", "Please call headquarters"),
+    "already_reversed": _reason("此核銷已取消過", "This redemption was reversed already", "無需再操作", "There is nothing left to do"),
+    "too_late_to_reverse": _reason(
+        "已超過可取消核銷的時間", "It is too late to reverse this here", "請向總部申請退回", "Please ask headquarters for a refund"
+    ),
+    "manager_needed": _reason(
+        "僅原裝置或店長可取消此核銷", "Only the same device or a manager may reverse this", "請店長登入", "Please have a manager sign in"
+    ),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
 }
 
 DECISIONS: Final[dict[str, Text]] = {
     "redeemed": Text("核銷成功", "Redeemed"),
+    "valid": Text("此券可使用", "This voucher can be used"),
+    "authorized": Text("已為此筆結帳保留", "Held for this sale"),
+    "voided": Text("已取消保留", "No longer held"),
+    "reversed": Text("已取消核銷，票券恢復可用", "Reversed: the voucher can be used again"),
     "collecting": Text("櫃門開啟中，請取貨後關門", "Your door is opening: take your parcel and close it"),
     "collected": Text("取貨完成，謝謝", "Collected, thank you"),
     "staging": Text("櫃門開啟中，請放入商品後關門", "The door is opening: put the parcel in and close it"),
     "staged": Text("商品已備妥", "The parcel is ready"),
 }
+
+PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision on a practice voucher
+
+
+def practised(text: Text) -> Text:
+    """What a screen says of a decision that does not count."""
+    return Text(PRACTICE.zh + text.zh, PRACTICE.en + text.en)

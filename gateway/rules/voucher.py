@@ -1,57 +1,23 @@
 """Whether a voucher may be used now: class `store_bound`, decided by its one owner store, line up or down.
 
-Pure. What was used is `Used`, rebuilt from lane 0 of the ledger along its chain and from HQ's opening, if there was one: the
-opening counts every row up to its marks, and each row beyond them is added. "Unused" is answered from nothing else.
-A clock nobody trusts never stops the shop: a voucher counts as expired only if even the earliest possible time is past its
-end, and as not yet valid only if even the latest possible time is before its start.
+Pure. What was used, held and given out is `gateway.rules.uses`. A clock nobody trusts never stops the shop: a voucher counts as
+expired only if even the earliest possible time is past its end, and as not yet valid only if even the latest possible time is
+before its start; a booked slot is judged the same way.
+
+A voucher has one of two shapes: a number of uses (once, four times, for two guests), or a face value that is spent in parts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
 
-from gateway.events import VoucherRedeemed
-from gateway.rules.answers import Before
-from gateway.rules.marks import NOWHERE, RowPlace, beyond
-from gateway.signed import UsedVoucher, Voucher
-from gateway.token import Claims, VoucherClass, qualified, voucher_ref
+from gateway.rules.uses import Used as Used
+from gateway.signed import CampaignLimit, Voucher
+from gateway.token import Claims, Flag, VoucherClass, voucher_ref
 
 REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
-
-
-class Used:
-    """Every use of every voucher this store has decided on, and those only HQ knows of."""
-
-    def __init__(self) -> None:
-        self._uses: dict[str, list[tuple[Before, RowPlace]]] = {}
-        self._known: dict[str, UsedVoucher] = {}  # what HQ has counted
-        self._marks: Mapping[int, int] = {}
-
-    def fold(self, event: VoucherRedeemed, place: RowPlace = NOWHERE) -> None:
-        """Take a use, from the past or just decided."""
-        before = Before(event.event_time.wall_us, event.station, event.read_point, event.staff)
-        self._uses.setdefault(qualified(event.voucher_id, event.issuer), []).append((before, place))
-
-    def adopt(self, known: Iterable[UsedVoucher], marks: Mapping[int, int]) -> None:
-        """Take HQ's count, which holds every row of this ledger up to `marks` (epoch number to seq). It replaces an earlier one."""
-        self._known, self._marks = {one.voucher_id: one for one in known}, marks
-
-    def uses(self, voucher_id: str) -> int:
-        """How often it was used."""
-        own = self._uses.get(voucher_id, ())
-        known = self._known.get(voucher_id)
-        if known is None:
-            return len(own)
-        return max(len(own), known.uses + sum(beyond(place, self._marks) for _, place in own))
-
-    def last(self, voucher_id: str) -> Before | None:
-        """The latest use."""
-        uses = [before for before, _ in self._uses.get(voucher_id, ())[-1:]]
-        known = self._known.get(voucher_id)
-        if known is not None:
-            uses.append(Before(known.at_us, known.station, "", known.staff))
-        return max(uses, key=lambda before: before.at_us, default=None)
+MICROS: Final = 1_000_000
 
 
 class Terms(Struct, frozen=True):
@@ -64,17 +30,42 @@ class Terms(Struct, frozen=True):
     not_before_s: int
     not_after_s: int
     store: int
+    value_minor: int = 0
+    partial: bool = False  # `value_minor` is spent in parts
+    practice: bool = False
+
+
+class Want(Struct, frozen=True):
+    """How much is asked of a voucher: uses or guests; of a face value an amount in minor units."""
+
+    units: int = 1
+    amount_minor: int | None = None
+
+
+class Left(Struct, frozen=True):
+    """What is left of a voucher: uses, or of a face value minor units; None: it is not of that shape."""
+
+    uses: int | None = None
+    minor: int | None = None
+
+
+ONE: Final = Want()
 
 
 def terms_of(claims: Claims) -> Terms:
     """The terms a verified token carries."""
-    reference = voucher_ref(claims.issuer, claims.identifier)
-    return Terms(reference, claims.campaign, claims.issuer, claims.uses, claims.not_before_s, claims.not_after_s, claims.store)
+    return Terms(
+        voucher_ref(claims.issuer, claims.identifier), claims.campaign, claims.issuer, claims.uses, claims.not_before_s,
+        claims.not_after_s, claims.store, claims.value_minor, bool(claims.flags & Flag.PARTIAL), bool(claims.flags & Flag.PRACTICE),
+    )  # fmt: skip
 
 
 def listed_terms(voucher: Voucher, store: int) -> Terms:
     """The terms of a voucher HQ has listed for this store: what a typed code resolves to."""
-    return Terms(voucher.voucher_id, voucher.campaign, voucher.issuer, voucher.uses, voucher.not_before_s, voucher.not_after_s, store)
+    return Terms(
+        voucher.voucher_id, voucher.campaign, voucher.issuer, voucher.uses, voucher.not_before_s, voucher.not_after_s, store,
+        voucher.value_minor, voucher.partial, voucher.practice,
+    )  # fmt: skip
 
 
 def refusal_of_token(voucher_class: VoucherClass, terms: Terms, store: int) -> str | None:
@@ -84,18 +75,75 @@ def refusal_of_token(voucher_class: VoucherClass, terms: Terms, store: int) -> s
     return None if terms.store == store else "other_store"
 
 
-def refusal(terms: Terms, used: Used, listed: Mapping[str, Voucher], earliest_us: int, latest_us: int | None) -> str | None:
+def left_of(terms: Terms, used: Used) -> Left:
+    """What is left; what other sales hold is not."""
+    free = _stand(terms, used)[1]
+    return Left(minor=free) if terms.partial else Left(uses=free)
+
+
+def _stand(terms: Terms, used: Used) -> tuple[int, int]:
+    """What is left of it, by its shape: with what other sales hold, and without."""
+    spent, held = used.spent(terms.voucher_id), used.held(terms.voucher_id)
+    if terms.partial:
+        return terms.value_minor - spent.minor, terms.value_minor - spent.minor - held.minor
+    return terms.uses - spent.units, terms.uses - spent.units - held.units
+
+
+def refusal(
+    terms: Terms, used: Used, listed: Mapping[str, Voucher], earliest_us: int, latest_us: int | None, want: Want = ONE,
+    limit: CampaignLimit | None = None,
+) -> str | None:  # fmt: skip
     """Why this voucher may not be used now; None: it may.
 
     What was used is asked first: a second scan is told when and where, whatever else has changed since.
     """
-    if used.uses(terms.voucher_id) >= terms.uses:
-        return "already_redeemed"
+    if _stand(terms, used)[0] <= 0:
+        return "already_redeemed" if terms.uses <= 1 and not terms.partial else "exhausted"
     entry = listed.get(terms.voucher_id)
     if entry is not None and entry.revoked:
         return "revoked"
-    if earliest_us > terms.not_after_s * 1_000_000:
-        return "expired"
-    if latest_us is not None and latest_us < terms.not_before_s * 1_000_000:
-        return "not_yet"
+    return (
+        _refusal_of_time(terms, entry, earliest_us, latest_us)
+        or refusal_of_amount(terms, used, want)
+        or refusal_of_limit(terms.campaign, used, limit, want.units, earliest_us)
+    )
+
+
+def refusal_of_amount(terms: Terms, used: Used, want: Want) -> str | None:
+    """Whether as much as is wanted is left, and whether somebody else's sale holds it."""
+    if terms.partial is not (want.amount_minor is not None):
+        return "amount_needed" if terms.partial else "no_face_value"
+    asked = want.units if want.amount_minor is None else want.amount_minor
+    left, free = _stand(terms, used)
+    if asked <= free:
+        return None
+    return "held" if asked <= left else "not_enough_left"
+
+
+def refusal_of_limit(campaign: int, used: Used, limit: CampaignLimit | None, units: int, earliest_us: int) -> str | None:
+    """Whether the shop has anything left of what the campaign lets it give out."""
+    if limit is None:
+        return None
+    if limit.stock is not None and used.given(campaign) + units > limit.stock:
+        return "session_full" if limit.session else "stock_out"
+    if limit.daily is not None and used.given(campaign, used.day(earliest_us)) + units > limit.daily:
+        return "daily_stock_out"
     return None
+
+
+def window_of(entry: Voucher | None, earliest_us: int) -> tuple[int, int] | None:
+    """The booked slot that is on or comes next, else the last one; None: none is booked."""
+    if entry is None or not entry.windows:
+        return None
+    ordered = sorted(entry.windows)
+    return next((window for window in ordered if earliest_us <= window[1] * MICROS), ordered[-1])
+
+
+def _refusal_of_time(terms: Terms, entry: Voucher | None, earliest_us: int, latest_us: int | None) -> str | None:
+    if earliest_us > terms.not_after_s * MICROS:
+        return "expired"
+    if latest_us is not None and latest_us < terms.not_before_s * MICROS:
+        return "not_yet"
+    windows = entry.windows if entry is not None else []
+    may_be_on = [one for one in windows if earliest_us <= one[1] * MICROS and (latest_us is None or latest_us >= one[0] * MICROS)]
+    return "outside_window" if windows and not may_be_on else None

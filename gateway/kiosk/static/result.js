@@ -21,14 +21,16 @@ export function drawResult(answer, buttons) {
     ? el("div", { class: "mark number" }, el("small", {}, t("result.door")), el("b", { "data-door": answer.compartment }, String(answer.compartment)))
     : el("div", { class: "mark" }, icon(sign));
   const words = el("div", { class: "words" }, el("h1", { tabindex: "-1" }, pick(answer.message)));
+  if (answer.practice) words.prepend(el("p", { class: "lesson" }, t("result.practice")));
   const title = pick(answer.title);
   if (title) words.append(el("p", { class: "what" }, title));
   if (answer.order_number) words.append(el("p", { class: "order" }, `${t("result.order")} ${answer.order_number}`));
+  if (answer.uses_left > 0 && isGood(answer)) words.append(el("p", { class: "order" }, `${t("result.uses_left")} ${answer.uses_left}`));
   if (answer.before) words.append(drawBefore(answer.before));
   const step = pick(answer.next_step);
   if (step) words.append(el("p", { class: "next" }, step));
   if (answer.reference && isGood(answer) && !answer.order_number) words.append(el("p", { class: "reference" }, `${t("result.reference")} ${answer.reference}`));
-  return el("div", { class: `result ${look}`, "data-decision": answer.decision, "data-reason": answer.reason || null }, mark, words, el("div", { class: "buttons" }, ...buttons));
+  return el("div", { class: `result ${look}${answer.practice ? " practice" : ""}`, "data-decision": answer.decision, "data-reason": answer.reason || null }, mark, words, el("div", { class: "buttons" }, ...buttons));
 }
 
 function drawBefore(before) {

@@ -9,6 +9,7 @@ from gateway import codes
 from gateway.catalog import Catalog
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
+from gateway.core.counter import REDEEM, Asked
 from gateway.core.devices import Device, Devices
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import AdmissionView, CompartmentView, LineView, OrderView, Screen, StoreView, UnitView, ZoneView
@@ -115,11 +116,11 @@ class DeskStand:
         finally:
             self._ears.discard(ear)
 
-    async def present(self, code: CodePresented, *, station: str, staff: str | None = None) -> bytes:
-        asked = (code.payload, station)
+    async def present(self, code: CodePresented, *, station: str, staff: str | None = None, asked: Asked = REDEEM) -> bytes:
+        request = (code.payload, station)
         known = self._answers.get(code.presentation_id)
         if known is not None:
-            if known[0] != asked:
+            if known[0] != request:
                 raise ConflictingKey("this key belongs to another request")
             return known[1]
         if self.fails is not None:
@@ -128,7 +129,7 @@ class DeskStand:
         self.asked.set()
         answer = self._decide(code, station, staff)
         body = answers.encode(answer)
-        self._answers[code.presentation_id] = (asked, body)
+        self._answers[code.presentation_id] = (request, body)
         if self.hold is not None:
             await self.hold.wait()
         self.show(station, answer)

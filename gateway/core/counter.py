@@ -1,0 +1,349 @@
+"""The counter: what is done with a voucher once its code was verified, and later with what came of it.
+
+In one step (`redeem`) or in two (`authorize`, then `capture` or `void`); `validate` only says what would happen; `reverse` takes a
+redemption back in time. Reads everything, changes nothing: it makes verdicts, whose rows the desk commits and folds.
+
+A hold's time runs on the monotonic clock and begins anew when core starts, so a till that was asking during a power cut still finds
+it. A late capture succeeds if the voucher is still free. Practice vouchers have a book of their own that lies in memory only.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct, field
+
+from gateway.catalog import Catalog
+from gateway.clock import Clock
+from gateway.config import TillTable
+from gateway.events import (
+    AuthorizationEnded,
+    CompartmentOpenIntended,
+    Instant,
+    RedemptionRefused,
+    RedemptionReversed,
+    Row,
+    TimeTrust,
+    VoucherAuthorized,
+    VoucherRedeemed,
+)
+from gateway.rules import answers, pickup, voucher
+from gateway.rules.answers import Answer
+from gateway.rules.reasons import NOTHING, Text, practised
+from gateway.rules.uses import Hold, Use, Used
+from gateway.rules.voucher import ONE, Terms, Want
+
+PRACTICE_NS: Final = 600 * 10**9  # a lesson that nobody went on with is over
+PRACTICE_ID: Final = "practice-"
+MANAGER: Final = "manager"
+
+
+class Doing(StrEnum):
+    """What a code is presented for."""
+
+    REDEEM = "redeem"
+    AUTHORIZE = "authorize"
+    VALIDATE = "validate"
+
+
+class Asked(Struct, frozen=True):
+    """What is asked with a presented code, and from which paired device; None: a scanner of the station."""
+
+    doing: Doing = Doing.REDEEM
+    want: Want = ONE
+    hold_s: int | None = None
+    device: str | None = None
+
+
+class Actor(Struct, frozen=True):
+    """Who asks: a paired device, a person, or a person on a device."""
+
+    device: str | None
+    staff: str | None
+    roles: frozenset[str]  # of the person, else the device's kind
+
+
+class Shown(Struct, frozen=True):
+    """Where a voucher was shown, and by whom."""
+
+    presentation_id: str
+    station: str
+    read_point: str
+    staff: str | None
+
+
+REDEEM: Final = Asked()
+
+
+class Verdict(Struct, kw_only=True):
+    """What was decided, and what is to be committed with it. With a `place`, a door is to be opened there."""
+
+    answer: Answer
+    station: str
+    rows: list[Row] = field(default_factory=list)
+    place: pickup.Place | None = None
+    intent: CompartmentOpenIntended | None = None
+    silent: bool = False  # the station's screen is not for this
+
+
+def zone_of(name: str) -> tzinfo:
+    """The shop's time zone; UTC where the machine does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+class Counter:
+    """Decides on vouchers by the catalog and the books.
+
+    Args:
+        admitted: Whether this start may decide.
+    """
+
+    def __init__(self, table: TillTable, catalog: Catalog, clock: Clock, admitted: Callable[[], bool], zone: tzinfo = UTC) -> None:
+        self._table = table
+        self._catalog = catalog
+        self._clock = clock
+        self._admitted = admitted
+        self._zone = zone
+        self.used = Used(zone)
+        self._practice = Used(zone)
+        self._practised_ns = 0
+
+    # ------------------------------------------------------------ a code was shown
+
+    def decide(self, terms: Terms, shown: Shown, asked: Asked) -> Verdict:
+        """What becomes of a voucher that was verified."""
+        book, limit = self._book(terms.practice), None if terms.practice else self._catalog.limits.get(terms.campaign)
+        refused = voucher.refusal(terms, book, self._catalog.vouchers, *self._clock.bounds_us(), asked.want, limit)
+        refused = refused or (None if terms.practice else self._not_admitted())
+        if refused is not None:
+            return self._refused_voucher(refused, terms, shown)
+        if asked.doing is Doing.VALIDATE:
+            return self._said("valid", terms, shown.station)
+        if asked.doing is Doing.AUTHORIZE:
+            return self._authorized(terms, shown, asked)
+        use = self._use(terms, shown, asked, book)
+        return self._said("redeemed", terms, shown.station, [use], redemption_id=use.redemption_id)
+
+    def _use(self, terms: Terms, shown: Shown, asked: Asked, book: Used) -> VoucherRedeemed:
+        return VoucherRedeemed(
+            self._name(terms.practice), terms.voucher_id, terms.campaign, terms.issuer, shown.station, shown.read_point, shown.staff,
+            book.uses(terms.voucher_id) + 1, self._clock.now(), asked.want.units, asked.want.amount_minor or 0, None, asked.device,
+        )  # fmt: skip
+
+    def _authorized(self, terms: Terms, shown: Shown, asked: Asked) -> Verdict:
+        hold_s = asked.hold_s or self._table.hold_s
+        hold = VoucherAuthorized(
+            self._name(terms.practice), terms.voucher_id, terms.campaign, terms.issuer, shown.station, shown.read_point, shown.staff,
+            asked.device, asked.want.units, asked.want.amount_minor or 0, terms.uses, terms.value_minor if terms.partial else 0, hold_s,
+            self._clock.now(),
+        )  # fmt: skip
+        verdict = self._said("authorized", terms, shown.station, [hold], authorization_id=hold.authorization_id, hold_s=hold_s)
+        verdict.silent = True
+        return verdict
+
+    def _said(self, decision: str, terms: Terms, station: str, rows: list[Row] | None = None, **more: object) -> Verdict:
+        now, rows = self._clock.now(), rows or []
+        left = voucher.left_of(terms, self._book(terms.practice))
+        took = [(row.units, row.amount_minor) for row in rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)]
+        uses, minor = (sum(part) for part in zip(*took, strict=True)) if took else (0, 0)
+        answer = answers.decision(
+            decision, now.wall_us, reference=terms.voucher_id, title=self.title(terms.voucher_id),
+            uses_left=None if left.uses is None else left.uses - uses, balance_minor=None if left.minor is None else left.minor - minor,
+            **more,
+        )  # fmt: skip
+        return self._practised(Verdict(answer=answer, station=station, rows=rows), terms.practice)
+
+    def _refused_voucher(self, reason: str, terms: Terms, shown: Shown) -> Verdict:
+        book, now = self._book(terms.practice), self._clock.now()
+        left = voucher.left_of(terms, book)
+        before = book.last(terms.voucher_id) if reason in ("already_redeemed", "exhausted") else None
+        window = voucher.window_of(self._catalog.vouchers.get(terms.voucher_id), self._clock.bounds_us()[0])
+        answer = answers.refusal(
+            reason, now.wall_us, reference=terms.voucher_id, title=self.title(terms.voucher_id), before=before, uses_left=left.uses,
+            balance_minor=left.minor, window=window,
+        )  # fmt: skip
+        row = RedemptionRefused(shown.presentation_id, terms.voucher_id, reason, shown.station, shown.read_point, shown.staff, now)
+        return self._practised(Verdict(answer=answer, station=shown.station, rows=[row]), terms.practice)
+
+    # ------------------------------------------------------------ what came of it
+
+    def capture(self, authorization_id: str, actor: Actor, shown: Shown, want: Want | None) -> Verdict:
+        """End a hold by redeeming what it holds, or less of it. Late, it succeeds if the voucher is still free."""
+        practice = authorization_id.startswith(PRACTICE_ID)
+        hold = self._book(practice).hold(authorization_id)
+        if hold is None:
+            return self._refused("unknown_authorization", "", shown, practice)
+        asked, terms = hold.asked, _terms(hold, practice)
+        wanted = want or Want(asked.units, asked.amount_minor if terms.partial else None)
+        refused = self._refusal_of_hold(hold, actor) or _refusal_of_more(hold, wanted) or (None if practice else self._not_admitted())
+        if refused is None and hold.state != "live":
+            refused = self._refusal_of_late(terms, wanted, practice)
+        if refused is not None:
+            return self._refused(
+                refused, asked.voucher_id, shown, practice, authorization_id=authorization_id, redemption=hold.redemption_id
+            )
+        now, book = self._clock.now(), self._book(practice)
+        use = VoucherRedeemed(
+            self._name(practice), asked.voucher_id, asked.campaign, asked.issuer, shown.station, asked.read_point,
+            shown.staff or asked.staff, book.uses(asked.voucher_id) + 1, now, wanted.units, wanted.amount_minor or 0, authorization_id,
+            actor.device,
+        )  # fmt: skip
+        rows: list[Row] = [use]
+        if hold.state == "live":
+            rows.append(AuthorizationEnded(authorization_id, asked.voucher_id, "captured", shown.station, shown.staff, actor.device, now))
+        verdict = self._said("redeemed", terms, shown.station, rows, redemption_id=use.redemption_id, authorization_id=authorization_id)
+        if hold.state == "live":  # what it held is not left for others, and was counted as held above
+            verdict.answer = _give_back(verdict.answer, asked)
+        return verdict
+
+    def void(self, authorization_id: str, actor: Actor, shown: Shown) -> Verdict:
+        """End a hold: the voucher is free again. One that ran out by itself is void already."""
+        practice = authorization_id.startswith(PRACTICE_ID)
+        hold = self._book(practice).hold(authorization_id)
+        if hold is None:
+            return self._refused("unknown_authorization", "", shown, practice)
+        refused = self._refusal_of_hold(hold, actor, void=True)
+        if refused is not None:
+            reference = hold.asked.voucher_id
+            return self._refused(refused, reference, shown, practice, authorization_id=authorization_id, redemption=hold.redemption_id)
+        now, rows = self._clock.now(), list[Row]()
+        if hold.state == "live":
+            rows = [AuthorizationEnded(authorization_id, hold.asked.voucher_id, "voided", shown.station, shown.staff, actor.device, now)]
+        verdict = self._said("voided", _terms(hold, practice), shown.station, rows, authorization_id=authorization_id)
+        verdict.answer = _give_back(verdict.answer, hold.asked) if rows else verdict.answer
+        verdict.silent = True
+        return verdict
+
+    def reverse(self, redemption_id: str, actor: Actor, shown: Shown) -> Verdict:
+        """Take a redemption back: by the device it was asked from, or a manager, and not later than the campaign allows."""
+        practice = redemption_id.startswith(PRACTICE_ID)
+        use = self._book(practice).redemption(redemption_id)
+        if use is None:
+            return self._refused("unknown_redemption", "", shown, practice)
+        refused = self._refusal_of_reversal(use, actor) or (None if practice else self._not_admitted())
+        if refused is not None:
+            return self._refused(refused, use.voucher_id, shown, practice, redemption=redemption_id)
+        now = self._clock.now()
+        row = RedemptionReversed(
+            redemption_id, use.voucher_id, use.campaign, use.units, use.minor, shown.station, shown.staff, actor.device, now
+        )
+        answer = answers.decision(
+            "reversed", now.wall_us, reference=use.voucher_id, title=self.title(use.voucher_id), redemption_id=redemption_id
+        )
+        verdict = Verdict(answer=answer, station=shown.station, rows=[row], silent=True)
+        return self._practised(verdict, practice)
+
+    def run_out(self) -> list[Row]:
+        """Rows for the holds whose time is over. Practice ones end without."""
+        now = self._clock.now()
+        for hold in self._practice.run_out(now.mono_ns):
+            self._practice.fold(_expired(hold, now))
+        return [_expired(hold, now) for hold in self.used.run_out(self._clock.boottime_ns())]
+
+    def practise(self, rows: list[Row]) -> None:
+        """Take the rows of a practice decision: nobody commits them."""
+        self._practised_ns = self._clock.boottime_ns()
+        for row in rows:
+            if isinstance(row, VoucherRedeemed | RedemptionReversed | VoucherAuthorized | AuthorizationEnded):
+                self._practice.fold(row)
+
+    def title(self, voucher_id: str) -> Text:
+        """What a voucher is for, as far as HQ has told."""
+        listed = self._catalog.vouchers.get(voucher_id)
+        return Text(listed.title_zh, listed.title_en) if listed else NOTHING
+
+    # ------------------------------------------------------------ inside
+
+    def _refusal_of_hold(self, hold: Hold, actor: Actor, *, void: bool = False) -> str | None:
+        if actor.staff is None and actor.device != hold.asked.device:
+            return "other_device"
+        if hold.state == "captured":
+            return "already_captured"
+        return "hold_voided" if hold.state == "voided" and not void else None
+
+    def _refusal_of_late(self, terms: Terms, want: Want, practice: bool) -> str | None:
+        book, limit = self._book(practice), None if practice else self._catalog.limits.get(terms.campaign)
+        taken = voucher.refusal_of_amount(terms, book, want)
+        given = voucher.refusal_of_limit(terms.campaign, book, limit, want.units, self._clock.bounds_us()[0])
+        entry = self._catalog.vouchers.get(terms.voucher_id)
+        revoked = entry is not None and entry.revoked
+        return "hold_expired" if taken or given or revoked else None
+
+    def _refusal_of_reversal(self, use: Use, actor: Actor) -> str | None:
+        if use.is_reversed:
+            return "already_reversed"
+        if MANAGER not in actor.roles and (actor.device is None or actor.device != use.device):
+            return "manager_needed"
+        limit = self._catalog.limits.get(use.campaign)
+        within_s = self._table.reverse_minutes * 60 if limit is None or limit.reverse_s is None else limit.reverse_s
+        return "too_late_to_reverse" if self._age_s(use.at) > within_s else None
+
+    def _age_s(self, at: Instant) -> float:
+        """How long ago something was at least; of another boot the wall clocks say it, if both could be believed."""
+        now = self._clock.now()
+        if now.boot_id == at.boot_id:
+            return (now.mono_ns - at.mono_ns) / 1e9
+        if TimeTrust.UNTRUSTED in (now.trust, at.trust):
+            return float("inf")
+        return abs(now.wall_us - at.wall_us) / 1e6
+
+    def _refused(
+        self, reason: str, reference: str, shown: Shown, practice: bool, *, authorization_id: str = "", redemption: str = ""
+    ) -> Verdict:
+        now = self._clock.now()
+        answer = answers.refusal(
+            reason,
+            now.wall_us,
+            reference=reference,
+            title=self.title(reference),
+            authorization_id=authorization_id,
+            redemption_id=redemption,
+        )
+        row = RedemptionRefused(shown.presentation_id, reference or None, reason, shown.station, shown.read_point, shown.staff, now)
+        return self._practised(Verdict(answer=answer, station=shown.station, rows=[row], silent=True), practice)
+
+    def _practised(self, verdict: Verdict, practice: bool) -> Verdict:
+        if practice:
+            verdict.answer = answers.as_practice(verdict.answer, practised(verdict.answer.message))
+        return verdict
+
+    def _book(self, practice: bool) -> Used:
+        if practice and self._clock.boottime_ns() - self._practised_ns > PRACTICE_NS:
+            self._practice = Used(self._zone)
+        return self._practice if practice else self.used
+
+    def _not_admitted(self) -> str | None:
+        return None if self._admitted() else "not_admitted"
+
+    def _name(self, practice: bool) -> str:
+        return (PRACTICE_ID if practice else "") + secrets.token_hex(8)
+
+
+def _terms(hold: Hold, practice: bool) -> Terms:
+    asked = hold.asked
+    partial = asked.allows_minor > 0
+    return Terms(asked.voucher_id, asked.campaign, asked.issuer, asked.allows_uses, 0, 0, 0, asked.allows_minor, partial, practice)
+
+
+def _refusal_of_more(hold: Hold, want: Want) -> str | None:
+    asked = hold.asked
+    if (want.amount_minor is None) is (asked.allows_minor > 0):
+        return "amount_needed" if want.amount_minor is None else "no_face_value"
+    return "not_enough_left" if want.units > asked.units or (want.amount_minor or 0) > asked.amount_minor else None
+
+
+def _give_back(answer: Answer, asked: VoucherAuthorized) -> Answer:
+    uses = None if answer.uses_left is None else answer.uses_left + asked.units
+    return answers.with_left(answer, uses, None if answer.balance_minor is None else answer.balance_minor + asked.amount_minor)
+
+
+def _expired(hold: Hold, now: Instant) -> AuthorizationEnded:
+    return AuthorizationEnded(
+        hold.asked.authorization_id, hold.asked.voucher_id, "expired", hold.asked.station, None, hold.asked.device, now
+    )

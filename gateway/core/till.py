@@ -1,0 +1,143 @@
+"""The till's verbs at the desk: each asks for the past first, then the counter, then commits; and holds that run out by themselves.
+
+A verb's idempotency key belongs to one request of one verb: the same key with anything else in it is refused.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from gateway.clock import Clock
+from gateway.core.counter import REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
+from gateway.core.requests import Requests, digest, fingerprint
+from gateway.events import ActionDenied, CodePresented
+from gateway.ledger import StoredAnswer
+from gateway.rules import answers
+from gateway.rules.voucher import Want
+
+if TYPE_CHECKING:
+    from gateway.core.judge import Judge
+
+LOOK_AGAIN_S: Final = 0.05  # after a hold's time: the loop's clock and the boot clock tick apart
+
+
+class Till:
+    """Everything a POS, a kiosk page or a staff phone may ask about vouchers.
+
+    Args:
+        commit: Appends rows to the ledger and folds them at once; done after the fsync.
+        judge_code: Decides on a code, doors included.
+    """
+
+    def __init__(
+        self, counter: Counter, judge: "Judge", clock: Clock, commit: "Callable[..., asyncio.Future[None]]",
+        requests: "Requests[Verdict]", judge_code: Callable[[CodePresented, str, str | None, Asked], Verdict],
+    ) -> None:  # fmt: skip
+        self._counter = counter
+        self._judge = judge
+        self._clock = clock
+        self._commit = commit
+        self._requests = requests
+        self._judge_code = judge_code
+
+    def present(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Awaitable[bytes]:
+        """Redeem or hold what a code stands for.
+
+        Raises:
+            ConflictingKey: That presentation was another request.
+        """
+        print_ = fingerprint(code, station, staff, *_parts(asked))
+        key = code.presentation_id
+
+        def judged() -> Verdict:
+            self.sweep()
+            return self._judge_code(code, station, staff, asked)
+
+        return self._requests.once(key, print_, key, judged)
+
+    def validate(self, code: CodePresented, station: str, staff: str | None, want: Want) -> bytes:
+        """What redeeming would answer now. Nothing is written, held or shown."""
+        self.sweep()
+        verdict = self._judge.code(code, station, staff, self._clock, Asked(Doing.VALIDATE, want))
+        return answers.encode(verdict.answer)
+
+    def capture(self, authorization_id: str, *, key: str, station: str, actor: Actor, want: Want | None = None) -> Awaitable[bytes]:
+        """Redeem what is held.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        parts = ("", "") if want is None else (str(want.units), str(want.amount_minor))
+        shown = _shown(key, "capture", station, actor)
+        return self._once(
+            key, "capture", authorization_id, shown, actor, parts, lambda: self._captured(authorization_id, actor, shown, want)
+        )
+
+    def void(self, authorization_id: str, *, key: str, station: str, actor: Actor) -> Awaitable[bytes]:
+        """End a hold.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        shown = _shown(key, "void", station, actor)
+        return self._once(key, "void", authorization_id, shown, actor, (), lambda: self._counter.void(authorization_id, actor, shown))
+
+    def reverse(self, redemption_id: str, *, key: str, station: str, actor: Actor) -> Awaitable[bytes]:
+        """Take a redemption back.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        shown = _shown(key, "reverse", station, actor)
+        return self._once(key, "reverse", redemption_id, shown, actor, (), lambda: self._counter.reverse(redemption_id, actor, shown))
+
+    async def deny(self, action: str, station: str, actor: Actor) -> None:
+        """Write down that somebody asked for what they may not; returns after the commit."""
+        row = ActionDenied(action, station, actor.staff, actor.device, sorted(actor.roles), self._clock.now())
+        await asyncio.shield(self._commit([row]))
+
+    def commit(self, verdict: Verdict, source_id: str, answer: StoredAnswer) -> "asyncio.Future[None]":
+        """Commit a verdict with its answer. Of a practice decision nothing is written; its answer lives as long as this process."""
+        if verdict.answer.practice:
+            self._counter.practise(verdict.rows)
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            done.set_result(None)
+            return done
+        commit = self._commit(verdict.rows, source_id, answer)
+        if verdict.answer.hold_s is not None:
+            asyncio.get_running_loop().call_later(verdict.answer.hold_s + LOOK_AGAIN_S, self.sweep)
+        return commit
+
+    def sweep(self) -> None:
+        """End the holds whose time is over, each with one row."""
+        rows = self._counter.run_out()
+        if rows:
+            self._commit(rows)
+
+    def resume(self) -> None:
+        """After the history was folded: the holds of the last life begin anew."""
+        used = self._counter.used
+        used.restart(self._clock.boottime_ns())
+        for hold in used.live_holds():
+            asyncio.get_running_loop().call_later(hold.asked.hold_s + LOOK_AGAIN_S, self.sweep)
+
+    def _captured(self, authorization_id: str, actor: Actor, shown: Shown, want: Want | None) -> Verdict:
+        self.sweep()
+        return self._counter.capture(authorization_id, actor, shown, want)
+
+    def _once(
+        self, key: str, verb: str, subject: str, shown: Shown, actor: Actor, parts: tuple[str, ...], judge: Callable[[], Verdict]
+    ) -> Awaitable[bytes]:
+        asked = digest(verb, subject, shown.station, actor.staff or "", actor.device or "", *parts)
+        return self._requests.once(key, asked, "", judge)
+
+
+def _shown(key: str, verb: str, station: str, actor: Actor) -> Shown:
+    return Shown(key, station, f"{verb}@{station}", actor.staff)
+
+
+def _parts(asked: Asked) -> tuple[str, ...]:
+    """What makes a request another one; none for the plain redeeming that every release knows."""
+    if (asked.doing, asked.want, asked.hold_s) == (REDEEM.doing, REDEEM.want, None):
+        return ()
+    return asked.doing, str(asked.want.units), str(asked.want.amount_minor), str(asked.hold_s)

@@ -1,0 +1,214 @@
+"""The verbs of money over HTTP: what each takes, who may ask for it, and what it answers.
+
+Each verb is a line of `VERBS`. Bodies are read by msgspec and not by the framework, which would take longer than the decision:
+these routes carry the shop's queue. `openapi` describes them from the same lines.
+
+Every answer is stored under its idempotency key before it is given (`gateway.core.requests`): after a time-out, ask again with the
+same key and the same body. `validate` stores nothing, since nothing happens.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+
+import msgspec
+from fastapi import Request, Response
+from msgspec import Meta, Struct
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from gateway.codes import MAX_PAYLOAD_B
+from gateway.core.counter import Actor, Asked, Doing
+from gateway.kiosk.access import Access
+from gateway.kiosk.api import JSON, known_station
+from gateway.kiosk.guard import problem
+from gateway.kiosk.pace import Pace
+from gateway.kiosk.pos import MARK_HEADER, TYPED, idempotency, presented
+from gateway.rules.voucher import Want
+
+if TYPE_CHECKING:
+    from gateway.core.desk import Desk
+
+MOST_MINOR: Final = 2**32 - 1
+KEY_HEADER: Final = "idempotency-key"
+EVERYBODY: Final = frozenset({"kiosk", "pos", "clerk", "manager"})  # a shopper at a kiosk acts as the kiosk
+TILL: Final = frozenset({"pos", "clerk", "manager"})
+
+Station = Annotated[str, Meta(min_length=1, max_length=40, description="A station of the configuration.")]
+Code = Annotated[str, Meta(min_length=1, max_length=MAX_PAYLOAD_B, description="The code as read or typed; never stored.")]
+Symbology = Annotated[
+    str, Meta(pattern=r"^\][A-Za-z][0-9A-Za-z]$", max_length=3, description="AIM symbology identifier, if a reader read it.")
+]
+Source = Annotated[Literal["pos", "camera", "picture", "typed"], Meta(description="How the code was read.")]
+HEX: Final = "^[0-9a-fA-F]{32}$"
+Key = Annotated[
+    str, Meta(pattern=HEX, max_length=32, description="Idempotency key: 32 hex digits, new for each request, the same for each retry.")
+]
+Shown = Annotated[
+    str, Meta(pattern=HEX, max_length=32, description="32 hex digits, new for each time a code is shown; the same for each retry.")
+]
+Units = Annotated[int, Meta(ge=1, le=255, description="Uses, or guests.")]
+Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: how much, in the currency's minor unit.")]
+HoldS = Annotated[int, Meta(ge=10, le=900, description="How long to hold it; default: as the box is configured.")]
+Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
+Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]
+
+
+class Validate(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A code, to see what would happen."""
+
+    station: Station
+    code: Code
+    symbology_id: Symbology = TYPED
+    source: Source = "pos"
+    units: Units = 1
+    amount_minor: Minor | None = None
+
+
+class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
+    """A code shown at a station."""
+
+    presentation_id: Shown | None = None
+
+
+class Authorize(Redeem, forbid_unknown_fields=True, kw_only=True):
+    """A code, to be held for one sale."""
+
+    hold_s: HoldS | None = None
+
+
+class Capture(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A hold, to be redeemed: all of it, or less."""
+
+    station: Station
+    authorization_id: Held
+    key: Key | None = None
+    units: Units | None = None
+    amount_minor: Minor | None = None
+
+
+class Void(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A hold, to be ended."""
+
+    station: Station
+    authorization_id: Held
+    key: Key | None = None
+
+
+class Reverse(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A redemption, to be taken back."""
+
+    station: Station
+    redemption_id: Redeemed
+    key: Key | None = None
+
+
+Act = Callable[["Desk", Any, Actor, str | None], Awaitable[bytes]]
+
+
+class Verb(Struct, frozen=True):
+    """One route."""
+
+    name: str
+    body: type[Struct]
+    who: frozenset[str]
+    act: Act
+    summary: str
+    more: str = ""
+
+    @property
+    def path(self) -> str:
+        """Its address."""
+        return f"/v1/{self.name}"
+
+
+async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | None) -> bytes:
+    event = presented(asked.code, "0" * 32, asked.symbology_id, f"{asked.source}@{asked.station}")
+    return desk.till.validate(event, asked.station, actor.staff, Want(asked.units, asked.amount_minor))
+
+
+def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
+    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, Want(asked.units, asked.amount_minor), None, actor.device))
+
+
+def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
+    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, Want(asked.units, asked.amount_minor), asked.hold_s, actor.device))
+
+
+def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:
+    identity = idempotency(body.presentation_id, header)
+    event = presented(body.code, identity, body.symbology_id, f"{body.source}@{body.station}")
+    return desk.present(event, station=body.station, staff=actor.staff, asked=asked)
+
+
+def _capture(desk: "Desk", asked: Capture, actor: Actor, header: str | None) -> Awaitable[bytes]:
+    want = None if asked.units is None and asked.amount_minor is None else Want(asked.units or 1, asked.amount_minor)
+    key = idempotency(asked.key, header)
+    return desk.till.capture(asked.authorization_id, key=key, station=asked.station, actor=actor, want=want)
+
+
+def _void(desk: "Desk", asked: Void, actor: Actor, header: str | None) -> Awaitable[bytes]:
+    return desk.till.void(asked.authorization_id, key=idempotency(asked.key, header), station=asked.station, actor=actor)
+
+
+def _reverse(desk: "Desk", asked: Reverse, actor: Actor, header: str | None) -> Awaitable[bytes]:
+    return desk.till.reverse(asked.redemption_id, key=idempotency(asked.key, header), station=asked.station, actor=actor)
+
+
+VERBS: Final = (
+    Verb("redeem", Redeem, EVERYBODY, _redeem, "Present a code at a station: a voucher is used, in one step"),
+    Verb("validate", Validate, EVERYBODY, _validate, "See what redeeming would answer: nothing is written, held or shown"),
+    Verb(
+        "authorize", Authorize, TILL, _authorize, "Hold a voucher for one sale",
+        "Nobody else can use what is held until `capture`, `void` or the end of `hold_s`, which begins anew if the box restarts.",
+    ),
+    Verb(
+        "capture", Capture, TILL, _capture, "Redeem what is held",
+        "Late, it succeeds if the voucher is still free; else it is refused as `hold_expired`, and the till takes its discount back.",
+    ),
+    Verb("void", Void, TILL, _void, "End a hold: the voucher is free again"),
+    Verb(
+        "reverse", Reverse, TILL, _reverse, "Take a redemption back, within the minutes the shop or the campaign allows",
+        "By the device that redeemed, or a manager. Exactly what it took of the voucher is free again.",
+    ),
+)  # fmt: skip
+
+
+def routes(desk: "Desk", access: Access) -> list[Route]:
+    """The routes of `VERBS`."""
+    pace = Pace(desk.clock, desk.config.till.requests_per_s)
+    return [Route(verb.path, _endpoint(verb, desk, access, pace), methods=["POST"], include_in_schema=False) for verb in VERBS]
+
+
+def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[[Request], Awaitable[Response]]:
+    decode = msgspec.json.Decoder(verb.body).decode
+
+    async def endpoint(request: Request) -> Response:
+        live = access.live(request)
+        try:
+            asked = cast(Any, decode(await request.body()))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            return Response(problem("bad_input", fields=_fields(error)), 422, media_type=JSON)
+        station = known_station(desk, asked.station)
+        actor, till = access.caller(request, station, live)
+        if wait_s := pace.wait_s(actor.device or actor.staff or ""):
+            raise HTTPException(429, "too_fast", {"retry-after": str(int(wait_s) + 1)})
+        if not verb.who & actor.roles:
+            await desk.till.deny(verb.name, station, actor)
+            raise HTTPException(403, "not_allowed")
+        if till is not None and MARK_HEADER in request.headers:
+            desk.hear_witness(till, request.headers[MARK_HEADER])
+        answer = Response(await verb.act(desk, asked, actor, request.headers.get(KEY_HEADER)), media_type=JSON)
+        if till is not None and (mark := desk.mark(till)):
+            answer.headers[MARK_HEADER] = mark  # after the commit, so what the till keeps is on the disk
+        return answer
+
+    return endpoint
+
+
+def _fields(error: Exception) -> list[dict[str, str]]:
+    """Where a body is wrong, and nothing of what stood there: it may be a number that is nobody's business."""
+    said, _, at = str(error).partition(" - at `")
+    if not isinstance(error, msgspec.ValidationError):
+        return [{"field": "", "problem": "not JSON"}]
+    kind = "unknown field" if "unknown field" in said else "missing" if "missing required" in said else "not as described"
+    return [{"field": at.rstrip("`").removeprefix("$").lstrip("."), "problem": kind}]

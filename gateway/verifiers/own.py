@@ -25,7 +25,7 @@ def verify_token(text: str, keys: Keyring) -> Presented:
     claims, signed, signature = token.unpack(text)
     held = _checked(keys, claims.key_id, claims.issuer, signature, signed)
     terms = held.honour(terms_of(claims), claims.not_before_s)
-    return Presented(format=CodeKind.TOKEN, kind=claims.kind, voucher_class=claims.voucher_class, terms=terms)
+    return Presented(format=CodeKind.TOKEN, kind=claims.kind, voucher_class=claims.voucher_class, terms=terms, claims=claims)
 
 
 def verify_grant(text: str, keys: Keyring) -> Presented:

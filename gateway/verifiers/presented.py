@@ -7,7 +7,7 @@ from msgspec import Struct
 from gateway.errors import MalformedFrame
 from gateway.grant import Grant
 from gateway.rules.voucher import Terms
-from gateway.token import TokenKind, VoucherClass, named_ref
+from gateway.token import Claims, TokenKind, VoucherClass, named_ref
 from gateway.verifiers.keyring import CodeRefused, Held
 
 FOREVER_S: Final = 2**32 - 1  # 2106; an issuer that says later, or never, says this
@@ -22,6 +22,7 @@ class Presented(Struct, frozen=True, kw_only=True):
     kind: TokenKind
     voucher_class: VoucherClass
     terms: Terms
+    claims: Claims | None = None  # all that a token of ours says
     grant: Grant | None = None
 
 

@@ -22,6 +22,7 @@ from gateway.events import CompartmentOpenIntended, OccupancyEstimated, SubjectK
 from .cluster import BINARIES, Cluster, cluster
 from .rig import Hq, TestBox, WireRow, headquarters, instant, now_us, redeemed, refused, seal_batch, until, wire
 from .stores import NUMBERS
+from .test_issuers import JWT_KEY
 
 
 @pytest.fixture
@@ -61,6 +62,10 @@ async def test_everything_headquarters_does_works_on_postgres(big: Hq, box: Test
     assert (await big.get(f"/api/orders/{order['order_id']}"))["state"] == "collecting"
     await big.post(f"/api/orders/{order['order_id']}/cancel", {})
     await box.document("orders", 3)
+    await big.post("/api/issuers/keys", JWT_KEY)
+    await big.post(f"/api/vouchers/{voucher['voucher_id']}/codes", {"codes": ["PARTNER-0001"]})
+    assert [len((await box.document("vouchers", 3)).vouchers[0].codes), len((await box.document("keys", 2)).issuer_keys)] == [1, 1]
+    assert {one["issuer"]: one["redeemed"] for one in await big.get("/api/issuers")} == {1: 1, 5: 0}
     for page in ("/", "/vouchers", "/orders", f"/vouchers/{voucher['voucher_id']}", f"/orders/{order['order_id']}", "/devices", "/metrics"):
         answer = await big.http.get(page)
         assert answer.status_code == 200, (page, answer.text[:300])

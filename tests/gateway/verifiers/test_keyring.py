@@ -157,6 +157,12 @@ def test_of_keys_that_codes_do_not_name_only_so_many_are_tried() -> None:
     assert refused(a_ticket(), ring(pretix_key(), *strangers)) == "forged"
 
 
+def test_what_a_token_says_beyond_its_terms_is_there() -> None:
+    shown = verify(own_token(value_minor=500, flags=3), ring(own_key()))
+    assert shown.claims is not None and shown.grant is None
+    assert (shown.claims.value_minor, shown.claims.flags) == (500, 3)
+
+
 def test_a_grant_is_of_the_class_granted() -> None:
     given = Grant(key_id=1, issuer=1, identifier=42, assignment=3, box=1, left=2, issued_s=START_S, not_after_s=START_S + 60)
     shown = verify(grant.sign(given, TOKEN_KEY), ring(own_key()))

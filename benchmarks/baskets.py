@@ -116,6 +116,8 @@ class Maker:
     def window(self) -> Found:
         """Mostly open about today."""
         chance, made = self.chance, dict[str, Any]()
+        if chance.random() < 0.3:
+            return made
         if chance.random() < 0.4:
             made["first_day"] = self.near(-20, 2)
         if chance.random() < 0.4:

@@ -46,6 +46,7 @@ DAY_S: Final = 86_400
 KEPT_DAYS: Final = 30  # a shop can still say "expired" rather than "unknown" for a while
 ORDER_DAYS: Final = 14
 START_SLACK_S: Final = 600  # a shop's clock may be a little behind ours; its voucher should work at once
+MOST_CAMPAIGNS_B: Final = 8 * 1024 * 1024  # half the seal's limit
 MOST_LIVE: Final = 20_000  # vouchers or orders in one document: some 4 MB unpacked, well below the seal's limit
 
 
@@ -190,6 +191,8 @@ class Press:
             told, left_out = campaigns.told(found, row.number)
             campaigns.look_for_room(left_out, now_us)
             raw = [definitions[one.campaign] for one in told]
+            if sum(len(bytes(one)) for one in raw) > MOST_CAMPAIGNS_B:
+                raise RefusedAsk(409, f"a shop's campaigns take at most {MOST_CAMPAIGNS_B} bytes", "Name categories instead of SKUs")
             self._put(db, Document(row.gateway, "campaigns", self._next_version(db, row, "campaigns"), now_us, campaigns=raw))
 
     def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cloud_bridge.hq import campaigns
+from cloud_bridge.hq import campaigns, documents
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, Store
 from gateway.catalog import Catalog
@@ -82,6 +82,17 @@ async def test_what_cannot_be_published_or_priced_is_refused_with_the_next_step(
     document = (await demo.http.get("/openapi.json")).json()
     assert "$ref" not in json.dumps(document["paths"]["/api/price"]["post"]["requestBody"])
     assert document["paths"]["/api/campaigns"]["post"]["requestBody"]["required"]
+
+
+async def test_a_document_that_no_box_could_open_is_not_pressed(demo: Hq, monkeypatch: pytest.MonkeyPatch) -> None:
+    await demo.new_box("s1", 1)
+    monkeypatch.setattr(documents, "MOST_CAMPAIGNS_B", 5_000)
+    many = {"skus": [f"SKU-{at}" for at in range(200)]}
+    assert (await demo.http.post("/api/campaigns", json=said(BOGO | {"items": many}, 1))).status_code == 201
+    assert (await demo.http.post("/api/campaigns", json=said(BOGO | {"items": many}, 2))).status_code == 201
+    refused = await demo.http.post("/api/campaigns", json=said(BOGO | {"items": many}, 3))
+    assert refused.status_code == 409 and "categories" in refused.json()["detail"]
+    assert [one["definition"]["campaign"] for one in await demo.get("/api/campaigns")] == [1, 2]
 
 
 # ---------------------------------------------------------------- in the database

@@ -139,6 +139,14 @@ def test_in_the_hour_that_comes_twice_both_count() -> None:
     assert closed(made, Grace(), zone_of(zone), begin_us, begin_us + 2 * HOUR_US) == "time_untrusted"
 
 
+def test_an_edge_that_comes_twice_is_tried_twice() -> None:
+    made, zone = window(hours=[{"begin": "01:30", "end": "02:00"}]), "America/New_York"
+    second_us = at("2026-11-01 01:15", zone) + HOUR_US  # at 02:00 the clock went back to 01:00
+    assert closed(made, Grace(), zone_of(zone), second_us, second_us + HOUR_US // 2) == "time_untrusted"
+    assert closed(made, Grace(), zone_of(zone), second_us + HOUR_US // 4, second_us + HOUR_US // 2) is None
+    assert closed(made, Grace(), zone_of(zone), second_us, second_us + HOUR_US // 4 - 1) == "outside_window"
+
+
 def test_hours_that_a_clock_skips_are_no_moment_at_all() -> None:
     made, zone = window(hours=[{"begin": "02:00", "end": "03:00"}]), "America/New_York"
     before_us = at("2026-03-08 01:00", zone)

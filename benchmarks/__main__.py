@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Final
 
-BENCHMARKS: Final = ("footprint", "ledger", "redeem", "drain", "ingest")
+BENCHMARKS: Final = ("footprint", "ledger", "redeem", "race", "drain", "ingest")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Final
 
-BENCHMARKS: Final = ("footprint", "ledger", "redeem", "drain", "ingest", "campaign_oracle", "verify")
+BENCHMARKS: Final = ("footprint", "ledger", "redeem", "race", "drain", "ingest", "campaign_oracle", "verify")
 
 
 def main() -> None:

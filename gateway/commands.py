@@ -137,6 +137,32 @@ def show(
     typer.echo("shown")
 
 
+@app.command()
+def pos(
+    config: ConfigOption = DEFAULT_CONFIG,
+    station: Annotated[str, typer.Option(help="The station it stands at; default: the first one.")] = "",
+    url: Annotated[str, typer.Option(help="Where the shop is; default: as its configuration says, on this machine.")] = "",
+) -> None:
+    """A simulator till: pairs itself, holds, captures, voids and reverses vouchers, and shows each request with its answer."""
+    from virtual_store.till import Till, manager_of
+    from virtual_store.till_screen import Screen
+
+    loaded = _load(config)
+    at, folder = station or (loaded.stations[0].name if loaded.stations else ""), config.resolve().parent.parent
+    console = Console()
+    till = Till(url or f"http://127.0.0.1:{loaded.core.port}", at, folder / f"till-{at}.key")
+    try:
+        if not till.is_paired():
+            approve = manager_of(folder, till.url)
+            till.pair(lambda digits: console.print(f"配對碼 digits: [b]{digits}[/b] → {till.url}/staff, Devices"), approve)
+        console.print(f"已配對 paired: {at}")
+        Screen(till, console, lambda: console.input("[b]> [/b]")).run()
+    except StoreError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
 @hq_app.command()
 def wan(
     store_name: Annotated[str, typer.Argument(metavar="STORE", help="The shop, such as tpe-001.")],

@@ -103,12 +103,18 @@ def _write_visits(db: Connection, gateway: str, tally: Tally, oldest_us: int) ->
 
 
 def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
-    took = event.campaign, event.units, event.amount_minor
+    took = event.campaign, event.units, event.amount_minor, event.redemption_id
     _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us, took)
 
 
 def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None:
-    gave = event.campaign, -event.units, -event.amount_minor
+    """Once for each redemption: a box with an old image of its disk may reverse again what it has forgotten to have reversed."""
+    again = db.execute(
+        "SELECT 1 FROM uses WHERE voucher_id = ? AND gateway = ? AND kind = 'reversed' AND redemption_id = ?",
+        (event.voucher_id, row.gateway, event.redemption_id),
+    ).fetchone()
+    units, minor = (0, 0) if again else (-event.units, -event.amount_minor)
+    gave = event.campaign, units, minor, event.redemption_id
     _use(db, row, event.voucher_id, "reversed", "", event.station, event.staff, event.event_time.wall_us, gave)
 
 
@@ -127,11 +133,11 @@ def _refused(db: Connection, row: StoredRow, event: RedemptionRefused) -> None:
 
 def _use(
     db: Connection, row: StoredRow, voucher_id: str | None, kind: str, reason: str, station: str, staff: str | None, at_us: int,
-    counted: tuple[int, int, int] = (0, 0, 0),
+    counted: tuple[int, int, int, str] = (0, 0, 0, ""),
 ) -> None:  # fmt: skip
     db.execute(
-        "INSERT INTO uses (voucher_id, gateway, kind, reason, station, staff, at_us, received_us, campaign, units, amount_minor)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO uses (voucher_id, gateway, kind, reason, station, staff, at_us, received_us, campaign, units, amount_minor,"
+        " redemption_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (voucher_id, row.gateway, kind, reason, station, staff, at_us, row.received_us, *counted),
     )
 

@@ -129,7 +129,8 @@ CREATE TABLE IF NOT EXISTS uses (        -- redemptions, refusals and online att
     received_us INTEGER NOT NULL,
     campaign INTEGER NOT NULL DEFAULT 0,
     units INTEGER NOT NULL DEFAULT 0,    -- uses that count: below zero where a redemption was reversed
-    amount_minor INTEGER NOT NULL DEFAULT 0  -- of a face value, in the same way
+    amount_minor INTEGER NOT NULL DEFAULT 0, -- of a face value, in the same way
+    redemption_id TEXT NOT NULL DEFAULT ''   -- of what was redeemed or reversed
 );
 CREATE INDEX IF NOT EXISTS uses_voucher ON uses (voucher_id);
 

@@ -184,6 +184,8 @@ class Counter:
         refused = self._refusal_of_hold(hold, actor) or _refusal_of_more(hold, wanted) or (None if practice else self._not_admitted())
         if refused is None and hold.state != "live":
             refused = self._refusal_of_late(terms, wanted, practice)
+        elif refused is None and not voucher.is_left(terms, self._book(practice), wanted):
+            refused = "hold_expired"  # an old disk brought the hold back; HQ's opening knows that it was captured
         if refused is not None:
             return self._refused(
                 refused, asked.voucher_id, shown, practice, authorization_id=authorization_id, redemption=hold.redemption_id

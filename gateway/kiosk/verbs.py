@@ -48,7 +48,7 @@ Shown = Annotated[
 ]
 Units = Annotated[int, Meta(ge=1, le=255, description="Uses, or guests.")]
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: how much, in the currency's minor unit.")]
-HoldS = Annotated[int, Meta(ge=10, le=900, description="How long to hold it; default: as the box is configured.")]
+HoldS = Annotated[int, Meta(ge=1, le=900, description="How long to hold it; default: as the box is configured.")]
 Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
 Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]
 

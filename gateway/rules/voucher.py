@@ -120,6 +120,11 @@ def refusal_of_amount(terms: Terms, used: Used, want: Want) -> str | None:
     return "held" if asked <= left else "not_enough_left"
 
 
+def is_left(terms: Terms, used: Used, want: Want) -> bool:
+    """Whether as much as is wanted is not used yet, whoever holds it: HQ may know of uses that this disk has forgotten."""
+    return (want.units if want.amount_minor is None else want.amount_minor) <= _stand(terms, used)[0]
+
+
 def refusal_of_limit(campaign: int, used: Used, limit: CampaignLimit | None, units: int, earliest_us: int) -> str | None:
     """Whether the shop has anything left of what the campaign lets it give out."""
     if limit is None:

@@ -64,6 +64,12 @@ async def test_an_opening_counts_net_uses_spent_amounts_and_what_campaigns_gave_
     assert [(one.campaign, one.uses) for one in opening.given] == [(8, 1)]
 
 
+async def test_what_a_box_reverses_twice_counts_once(demo: Hq, box: TestBox) -> None:
+    twice = await voucher(demo)
+    await box.send(of(box, "1-aa", rows(use(1, twice), back(1, twice), back(1, twice), use(2, twice))))
+    assert (await demo.get(f"/api/vouchers/{twice}"))["used"] == 1
+
+
 async def test_what_is_at_risk_is_what_is_left(demo: Hq, box: TestBox) -> None:
     ordinary = await voucher(demo, uses=3)  # worth 500 a use
     money = await voucher(demo, partial=True, value_minor=1_000)

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.core.counter import Actor, Asked, Doing
@@ -12,9 +13,10 @@ from gateway.events import AuthorizationEnded, RedemptionRefused, RedemptionReve
 from gateway.rules import answers
 from gateway.rules.answers import Answer
 from gateway.rules.voucher import ONE, Want
-from gateway.signed import DOCUMENT_TAG, CampaignLimit, Document, Voucher, seal
+from gateway.signed import DOCUMENT_TAG, CampaignLimit, Document, GivenOut, Voucher, seal
 from gateway.token import Flag, voucher_ref
 from tests.conftest import HQ_KEY, VirtualClock, until
+from tests.gateway.core.old_images import acked, epoch, image, opening, used
 from tests.gateway.core.shop import END_S, GATEWAY, Shop, pickup_token, presented, voucher_token
 
 TILL = Actor("d-1", None, frozenset({"pos"}))
@@ -355,3 +357,36 @@ async def test_refusals_of_every_verb_are_rows(shop: Shop, till: At) -> None:
         ("unknown_authorization", "capture@counter"),
         ("unknown_redemption", "reverse@counter"),
     ]
+
+
+# ---------------------------------------------------------------- an old image of the disk
+
+
+async def test_a_hold_that_an_old_disk_brought_back_is_not_captured_twice(shop: Shop, till: At) -> None:
+    hold, free = await till.authorize(), await till.authorize(voucher_token(43))
+    restore = await image(shop)
+    assert (await till.capture(hold.authorization_id)).decision == "redeemed"
+    lost = epoch(shop)
+    await restore()
+    await acked(shop, opening=1)
+    assert (await till.capture(hold.authorization_id)).reason == "not_admitted"
+    assert await shop.bring(opening(shop, 1, {lost: 4}, used=[used()])) == b"applied"
+    assert (await till.capture(hold.authorization_id)).reason == "hold_expired"
+    assert (await till.capture(free.authorization_id)).decision == "redeemed"
+    assert len(shop.rows(VoucherRedeemed)) == 1
+
+
+async def test_hqs_opening_tells_what_was_spent_and_given_out(shop: Shop, till: At, clock: VirtualClock) -> None:
+    token = voucher_token(value_minor=1_000, flags=Flag.PARTIAL)
+    await list_vouchers(shop, limits=[CampaignLimit(6, stock=3)])
+    await acked(shop, opening=1)
+    spent = msgspec.structs.replace(used(), uses=2, spent_minor=900)
+    given = [GivenOut(6, "2026-11-20", 1), GivenOut(6, "2026-11-21", 1)]
+    assert await shop.bring(opening(shop, 1, {}, used=[spent], given=given)) == b"applied"
+    assert till.validate(token, amount_minor=1_000).balance_minor == 100
+    assert (await till.redeem(token, amount_minor=101)).reason == "not_enough_left"
+    assert (await till.redeem(token, amount_minor=100)).balance_minor == 0
+    assert (await till.redeem(voucher_token(1, campaign=6))).decision == "redeemed"
+    assert (await till.redeem(voucher_token(2, campaign=6))).reason == "stock_out"
+    await shop.reopen()
+    assert (await till.redeem(voucher_token(3, campaign=6))).reason == "stock_out"

@@ -19,6 +19,8 @@ import pytest
 
 from gateway.config import GatewayConfig, TillTable
 from gateway.kiosk.app import make_app
+from gateway.kiosk.verbs import VERBS
+from gateway.rules.reasons import REASONS
 from tests.conftest import VirtualClock
 from tests.contract.validator import Invalid, validate
 from tests.gateway.core.shop import voucher_token
@@ -162,3 +164,12 @@ async def test_the_document_names_every_route_and_its_refusals(doors: Doors) -> 
 async def test_another_method_is_refused_and_says_which_one_serves(doors: Doors) -> None:
     answer = await doors.nobody().http.get("/v1/capture")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_the_page_for_makers_of_tills_names_every_verb_and_who_may() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "pos.md").read_text(encoding="utf-8")
+    said = {name: set(who.split(", ")) for name, who in re.findall(r"^\| `(\w+)` \| .+ \| ([a-z, ]+) \|$", text, re.MULTILINE)}
+    assert said == {verb.name: set(verb.who) for verb in VERBS}
+    reasons = {"held", "already_redeemed", "hold_expired", "exhausted", "amount_needed", "stock_out", "daily_stock_out", "session_full"}
+    for reason in (*reasons, "outside_window"):
+        assert reason in text and reason in REASONS

@@ -1,0 +1,118 @@
+"""The simulator till on a terminal: a basket, a code, two steps, and every request with its answer as it went over the wire."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from virtual_store.till import Exchange, Till
+
+HELP: Final = (
+    "  [b]CODE[/b]            掃描或輸入票券：查詢 → 保留     scan or type a voucher: validate, then authorize\n"
+    "  [b]+ 品名 金額[/b]      加入購物籃                      + NAME AMOUNT: put something into the basket\n"
+    "  [b]c[/b]  結帳          capture 保留中的票券            check out: capture what is held\n"
+    "  [b]v[/b]  取消          void 保留中的票券               void what is held\n"
+    "  [b]r[/b]  退回          reverse 上一筆核銷              reverse the last redemption\n"
+    "  [b]? q[/b]              說明、離開                      help, leave"
+)
+SECRET: Final = ("code",)  # not shown in full
+
+
+class Screen:
+    """One till, one terminal.
+
+    Args:
+        ask: Where lines come from; raises EOFError at their end.
+    """
+
+    def __init__(self, till: Till, console: Console, ask: Callable[[], str]) -> None:
+        self._till = till
+        self._console = console
+        self._ask = ask
+        self._basket: list[tuple[str, int]] = []
+        self._held: dict[str, Any] | None = None
+        self._last = ""  # redemption
+
+    def run(self) -> None:
+        """Until `q` or the end of the lines."""
+        self._console.print(HELP)
+        verbs: dict[str, Callable[[], None]] = {"c": self._capture, "v": self._void, "r": self._reverse}
+        while True:
+            try:
+                line = self._ask().strip()
+            except EOFError:
+                return
+            if line == "q":
+                return
+            if line == "?" or not line:
+                self._console.print(HELP)
+            elif line.startswith("+"):
+                self._add(line[1:])
+            else:
+                verbs.get(line, lambda line=line: self._scan(line))()
+
+    def _add(self, line: str) -> None:
+        name, _, amount = line.strip().rpartition(" ")
+        if not name or not amount.isdigit():
+            self._console.print("[yellow]+ 品名 金額（最小單位）　+ NAME AMOUNT, in minor units[/yellow]")
+            return
+        self._basket.append((name, int(amount)))
+        table = Table("品項 item", "金額 amount", title=f"合計 total {self._total}")
+        for one, price in self._basket:
+            table.add_row(escape(one), str(price))
+        self._console.print(table)
+
+    @property
+    def _total(self) -> int:
+        return sum(price for _, price in self._basket)
+
+    def _scan(self, code: str) -> None:
+        if self._held is not None:
+            self._console.print("[yellow]先 c 或 v　First capture or void what is held[/yellow]")
+            return
+        found = self._show(self._till.ask("validate", code=code))
+        amount = None
+        if found.get("reason") == "amount_needed":  # a face value: as much of the basket as it covers
+            amount = min(self._total, found.get("balance_minor") or 0)
+            if amount <= 0:
+                self._console.print("[yellow]面額券：先以 + 加入品項　A face value needs a basket: add something with +[/yellow]")
+                return
+        elif found.get("decision") != "valid":
+            return
+        held = self._show(self._till.present("authorize", code, amount))
+        if held.get("decision") == "authorized":
+            self._held = held
+
+    def _capture(self) -> None:
+        if self._held is None:
+            self._console.print("[yellow]沒有保留中的票券　Nothing is held[/yellow]")
+            return
+        done = self._show(self._till.settle("capture", authorization_id=self._held["authorization_id"]))
+        self._held, self._basket = None, []
+        self._last = done.get("redemption_id") or self._last
+        if done.get("reason") == "hold_expired":
+            self._console.print("[red]收銀台必須撤銷此筆折抵　This till must take its discount back[/red]")
+
+    def _void(self) -> None:
+        if self._held is not None:
+            self._show(self._till.settle("void", authorization_id=self._held["authorization_id"]))
+            self._held = None
+
+    def _reverse(self) -> None:
+        if self._last:
+            self._show(self._till.settle("reverse", redemption_id=self._last))
+
+    def _show(self, exchange: Exchange) -> dict[str, Any]:
+        body = {name: value[:12] + "…" if name in SECRET and len(value) > 12 else value for name, value in exchange.body.items()}
+        answer = {name: value for name, value in exchange.answer.items() if value not in (None, "", {"zh": "", "en": ""})}
+        again = f"，第 {exchange.tries} 次 try {exchange.tries}" if exchange.tries > 1 else ""
+        self._console.print(f"[b cyan]→ POST /v1/{exchange.verb}[/b cyan] {escape(json.dumps(body, ensure_ascii=False))}")
+        colour = "green" if exchange.status == 200 and answer.get("decision") != "refused" else "red"
+        self._console.print(f"[b {colour}]← {exchange.status}[/b {colour}] {exchange.took_ms:.0f} ms{again}")
+        for name, value in answer.items():
+            text = f"{value['zh']}　{value['en']}" if isinstance(value, dict) and value.keys() == {"zh", "en"} else json.dumps(value)
+            self._console.print(f"    {name:<17} {escape(text)}")
+        return exchange.answer

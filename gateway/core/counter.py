@@ -14,11 +14,13 @@ from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from msgspec import Struct, field
 
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.config import TillTable
+from gateway.core.offers import Offer, Offering
 from gateway.events import (
     AuthorizationEnded,
     CompartmentOpenIntended,
@@ -32,6 +34,7 @@ from gateway.events import (
 )
 from gateway.rules import answers, pickup, voucher
 from gateway.rules.answers import Answer
+from gateway.rules.basket import Basket
 from gateway.rules.reasons import NOTHING, Text, practised
 from gateway.rules.uses import Hold, Use, Used
 from gateway.rules.voucher import ONE, Terms, Want
@@ -56,6 +59,7 @@ class Asked(Struct, frozen=True):
     want: Want = ONE
     hold_s: int | None = None
     device: str | None = None
+    basket: Basket | None = None
 
 
 class Actor(Struct, frozen=True):
@@ -102,9 +106,13 @@ class Counter:
 
     Args:
         admitted: Whether this start may decide.
+        offer: What campaigns come to on the basket that is shown beside a voucher.
     """
 
-    def __init__(self, table: TillTable, catalog: Catalog, clock: Clock, admitted: Callable[[], bool], zone: tzinfo = UTC) -> None:
+    def __init__(
+        self, table: TillTable, catalog: Catalog, clock: Clock, admitted: Callable[[], bool], offer: Offering, zone: tzinfo = UTC
+    ) -> None:
+        self._offer = offer
         self._table = table
         self._catalog = catalog
         self._clock = clock
@@ -119,16 +127,19 @@ class Counter:
     def decide(self, terms: Terms, shown: Shown, asked: Asked) -> Verdict:
         """What becomes of a voucher that was verified."""
         book, limit = self._book(terms.practice), None if terms.practice else self._catalog.limits.get(terms.campaign)
+        offer = self._offer(terms, asked.basket, asked.want, book)
+        asked = msgspec.structs.replace(asked, want=offer.want)
         refused = voucher.refusal(terms, book, self._catalog.vouchers, *self._clock.bounds_us(), asked.want, limit)
+        refused = refused or (offer.refused.reason if offer.refused is not None else None)
         refused = refused or (None if terms.practice else self._not_admitted())
         if refused is not None:
-            return self._refused_voucher(refused, terms, shown)
+            return _with_offer(self._refused_voucher(refused, terms, shown), offer)
         if asked.doing is Doing.VALIDATE:
-            return self._said("valid", terms, shown.station)
+            return _with_offer(self._said("valid", terms, shown.station), offer)
         if asked.doing is Doing.AUTHORIZE:
-            return self._authorized(terms, shown, asked)
+            return _with_offer(self._authorized(terms, shown, asked), offer)
         use = self._use(terms, shown, asked, book)
-        return self._said("redeemed", terms, shown.station, [use], redemption_id=use.redemption_id)
+        return _with_offer(self._said("redeemed", terms, shown.station, [use], redemption_id=use.redemption_id), offer)
 
     def _use(self, terms: Terms, shown: Shown, asked: Asked, book: Used) -> VoucherRedeemed:
         return VoucherRedeemed(
@@ -325,6 +336,15 @@ class Counter:
 
     def _name(self, practice: bool) -> str:
         return (PRACTICE_ID if practice else "") + secrets.token_hex(8)
+
+
+def _with_offer(verdict: Verdict, offer: Offer) -> Verdict:
+    """The verdict whose answer tells what the basket comes to, and how much it lacks."""
+    if offer.priced is not None:
+        no = offer.refused
+        gaps = (no.gap_minor, no.gap_quantity) if no is not None and verdict.answer.reason == no.reason else (0, 0)
+        verdict.answer = msgspec.structs.replace(verdict.answer, priced=offer.priced, gap_minor=gaps[0], gap_quantity=gaps[1])
+    return verdict
 
 
 def _terms(hold: Hold, practice: bool) -> Terms:

@@ -22,6 +22,7 @@ from gateway.core.judge import Judge, Verdict
 from gateway.core.knowledge import Knowledge
 from gateway.core.lockers import Lockers
 from gateway.core.meters import Meters, lanes, meters
+from gateway.core.offers import offering
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
 from gateway.core.stations import Stations
@@ -89,7 +90,10 @@ class Desk:
         )  # fmt: skip
         self.devices = Devices(clock, self._road.catalog, commit, tell)
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
-        counter = Counter(config.till, self._road.catalog, clock, lambda: self._admissions.admitted, zone_of(config.store.timezone))
+        counter = Counter(
+            config.till, self._road.catalog, clock, lambda: self._admissions.admitted,
+            offering(config.store, self._road.catalog, clock), zone_of(config.store.timezone),
+        )  # fmt: skip
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)

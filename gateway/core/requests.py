@@ -17,6 +17,8 @@ from gateway.rules import answers
 from gateway.rules.answers import Answer
 from gateway.rules.marks import RowPlace
 
+# Nobody can guess a signed code, and a typed one says nothing about a person.
+OURS: Final = frozenset(codes.CodeKind) - {codes.CodeKind.CARD, codes.CodeKind.MISTYPED, codes.CodeKind.OTHER}
 V = TypeVar("V")
 ANSWERS_NS: Final = ANSWERS_US * 1000
 FORGOTTEN_AT_ONCE: Final = 2
@@ -125,7 +127,7 @@ class Requests(Generic[V]):
 def fingerprint(code: CodePresented, station: str, staff: str | None, *more: str) -> bytes:
     """What was asked, in 16 bytes. Of codes that are not ours only the kind goes in: a hash of a number is still the number."""
     found = codes.recognise(code.payload, code.symbology_id)
-    ours = found.kind in (codes.CodeKind.TOKEN, codes.CodeKind.SHORT)
+    ours = found.kind in OURS
     return digest("present", found.kind, found.text if ours else "", station, staff or "", *more)
 
 

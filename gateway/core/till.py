@@ -7,12 +7,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from gateway.clock import Clock
 from gateway.core.counter import REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
 from gateway.core.requests import Requests, digest, fingerprint
 from gateway.events import ActionDenied, CodePresented
 from gateway.ledger import StoredAnswer
 from gateway.rules import answers
+from gateway.rules.basket import Basket
 from gateway.rules.voucher import Want
 
 if TYPE_CHECKING:
@@ -55,10 +58,10 @@ class Till:
 
         return self._requests.once(key, print_, key, judged)
 
-    def validate(self, code: CodePresented, station: str, staff: str | None, want: Want) -> bytes:
+    def validate(self, code: CodePresented, station: str, staff: str | None, want: Want, basket: Basket | None = None) -> bytes:
         """What redeeming would answer now. Nothing is written, held or shown."""
         self.sweep()
-        verdict = self._judge.code(code, station, staff, self._clock, Asked(Doing.VALIDATE, want))
+        verdict = self._judge.code(code, station, staff, self._clock, Asked(Doing.VALIDATE, want, basket=basket))
         return answers.encode(verdict.answer)
 
     def capture(self, authorization_id: str, *, key: str, station: str, actor: Actor, want: Want | None = None) -> Awaitable[bytes]:
@@ -138,6 +141,7 @@ def _shown(key: str, verb: str, station: str, actor: Actor) -> Shown:
 
 def _parts(asked: Asked) -> tuple[str, ...]:
     """What makes a request another one; none for the plain redeeming that every release knows."""
-    if (asked.doing, asked.want, asked.hold_s) == (REDEEM.doing, REDEEM.want, None):
+    basket = () if asked.basket is None else (msgspec.json.encode(asked.basket).decode(),)
+    if (asked.doing, asked.want, asked.hold_s) == (REDEEM.doing, REDEEM.want, None) and not basket:
         return ()
-    return asked.doing, str(asked.want.units), str(asked.want.amount_minor), str(asked.hold_s)
+    return asked.doing, str(asked.want.units), str(asked.want.amount_minor), str(asked.hold_s), *basket

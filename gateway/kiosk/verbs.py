@@ -23,6 +23,7 @@ from gateway.kiosk.api import JSON, known_station
 from gateway.kiosk.guard import problem
 from gateway.kiosk.pace import Pace
 from gateway.kiosk.pos import MARK_HEADER, TYPED, idempotency, presented
+from gateway.rules.basket import Basket, one_name_each
 from gateway.rules.voucher import Want
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Validate(Struct, forbid_unknown_fields=True, kw_only=True):
     source: Source = "pos"
     units: Units = 1
     amount_minor: Minor | None = None
+    basket: Basket | None = None  # what is bought with it: the campaign's rules apply, and the answer says what is to be paid
 
 
 class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
@@ -123,15 +125,17 @@ class Verb(Struct, frozen=True):
 
 async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | None) -> bytes:
     event = presented(asked.code, "0" * 32, asked.symbology_id, f"{asked.source}@{asked.station}")
-    return desk.till.validate(event, asked.station, actor.staff, Want(asked.units, asked.amount_minor))
+    return desk.till.validate(event, asked.station, actor.staff, Want(asked.units, asked.amount_minor), asked.basket)
 
 
 def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, Want(asked.units, asked.amount_minor), None, actor.device))
+    want = Want(asked.units, asked.amount_minor)
+    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket))
 
 
 def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, Want(asked.units, asked.amount_minor), asked.hold_s, actor.device))
+    want = Want(asked.units, asked.amount_minor)
+    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket))
 
 
 def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:
@@ -186,6 +190,7 @@ def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[
         live = access.live(request)
         try:
             asked = cast(Any, decode(await request.body()))
+            one_name_each(getattr(asked, "basket", None))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             return Response(problem("bad_input", fields=_fields(error)), 422, media_type=JSON)
         station = known_station(desk, asked.station)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Final
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError
 
 from gateway.errors import MalformedFrame
 from gateway.rules.definitions import CampaignId, Category, Code, Currency, Rounding, Sku
@@ -84,6 +84,16 @@ def check(basket: Basket, facts: Facts) -> None:
             raise MalformedFrame(f"two {what} of one name", "Give each one another name")
     if facts.latest_us is not None and facts.latest_us < facts.earliest_us:
         raise MalformedFrame("the latest possible moment lies before the earliest")
+
+
+def one_name_each(basket: Basket | None) -> None:
+    """Look at the lines' names.
+
+    Raises:
+        msgspec.ValidationError: Two lines of one name.
+    """
+    if basket is not None and len({line.line_id for line in basket.lines}) < len(basket.lines):
+        raise ValidationError("two lines of one name - at `$.basket.lines`")
 
 
 def divided(number: int, divisor: int, rounding: Rounding) -> int:

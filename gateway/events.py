@@ -11,13 +11,14 @@ from typing import Final
 
 from msgspec import Struct
 
-
-class TimeTrust(IntEnum):
-    """How far the wall clock can be believed."""
-
-    SYNCED = 0  # T0: HQ's signed time agrees
-    HOLDOVER = 1  # T1: nothing contradicts it
-    UNTRUSTED = 2  # T2: it lies before something that has happened
+from gateway.assigned import AssignmentTaken as AssignmentTaken
+from gateway.assigned import ClaimIntended as ClaimIntended
+from gateway.assigned import ClaimSettled as ClaimSettled
+from gateway.assigned import Released as Released
+from gateway.assigned import SettledThrough as SettledThrough
+from gateway.instants import Event as Event
+from gateway.instants import Instant as Instant
+from gateway.instants import TimeTrust as TimeTrust
 
 
 class Lane(IntEnum):
@@ -26,15 +27,6 @@ class Lane(IntEnum):
     MONEY = 0  # redemptions, lockers, staff: answered only after the fsync
     TRAFFIC = 1  # foot traffic: one commit a second
     HEALTH = 2  # devices, line, catalog
-
-
-class Instant(Struct, frozen=True, array_like=True):
-    """A moment: what the wall clock said, and what it was worth."""
-
-    wall_us: int
-    mono_ns: int  # CLOCK_BOOTTIME
-    boot_id: str
-    trust: TimeTrust
 
 
 class DoorState(StrEnum):
@@ -49,10 +41,6 @@ class SubjectKind(StrEnum):
 
     TAG = "tag"  # owned by the shop: a trolley, a demo tag
     MEMBER = "member"  # a member whose app carries consent
-
-
-class Event(Struct, frozen=True, tag=True):
-    """The root of everything that is stated or stored."""
 
 
 # ---------------------------------------------------------------- stated by drivers
@@ -208,7 +196,7 @@ class RowsDamaged(Event, frozen=True):
 
 
 class VoucherRedeemed(Event, frozen=True):
-    """A voucher was used. The promise of class `store_bound`: never twice."""
+    """A voucher was used. The promise of every class but `bounded_risk`: never more often than issued."""
 
     redemption_id: str
     voucher_id: str
@@ -219,6 +207,8 @@ class VoucherRedeemed(Event, frozen=True):
     staff: str | None
     use_number: int  # 1 for the first use
     event_time: Instant
+    number: int = 0  # of the assignment it was used under; 0: it is this shop's own
+    units: int = 1  # uses, or minor units of a lease
 
 
 class RedemptionRefused(Event, frozen=True):
@@ -360,6 +350,11 @@ Row = (
     | RowsDamaged
     | VoucherRedeemed
     | RedemptionRefused
+    | ClaimIntended
+    | ClaimSettled
+    | AssignmentTaken
+    | Released
+    | SettledThrough
     | CompartmentOpenIntended
     | IntentSettled
     | DoorOpened

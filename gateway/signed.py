@@ -266,6 +266,34 @@ class OrderStand(Struct, frozen=True, array_like=True):
     at_us: int
 
 
+class Grant(Struct, frozen=True, kw_only=True):
+    """HQ's word that one box may honour one voucher under a number. Signed; on a shopper's phone it is a code of its own.
+
+    `units` are uses, or minor units of an amount, in all under this number; with an `epoch`, less by what HQ knows to be spent outside
+    that start. A start that is not proven may honour only what names it.
+    """
+
+    voucher_id: str
+    number: int
+    gateway: str  # the box, not the shop
+    units: int
+    not_after_s: int
+    issued_s: int
+    epoch: str | None = None
+    issuer: int = 1
+
+
+class AssignmentStand(Struct, frozen=True, array_like=True):
+    """An assignment of this box as HQ knows it. One that is not live is over: that number and every lower one is dead."""
+
+    voucher_id: str
+    number: int
+    units: int
+    spent: int  # of rows HQ has counted
+    not_after_s: int  # the latest end of anything given under it
+    live: bool
+
+
 class Opening(Struct, frozen=True):
     """HQ's word on a start that cannot be believed from its disk alone: what was used and handed over, as far as HQ knows.
 
@@ -276,6 +304,8 @@ class Opening(Struct, frozen=True):
     marks: dict[str, int]  # epoch name to the last row of lane 0 that is counted in here
     used: list[UsedVoucher] = field(default_factory=list)
     orders: list[OrderStand] = field(default_factory=list)
+    assigned: list[AssignmentStand] = field(default_factory=list)
+    settled_s: int = 0  # the highest settled mark HQ has of this box, from whatever line
 
 
 class Document(Struct, frozen=True):

@@ -113,6 +113,11 @@ class _Fields(dict[str, Any]):
 MARKS: Final[dict[str, tuple[str, str]]] = {
     "VoucherRedeemed": ("✓", "good"),
     "RedemptionRefused": ("✕", "bad"),
+    "ClaimIntended": ("?", "calm"),
+    "ClaimSettled": ("?", "calm"),
+    "AssignmentTaken": ("⊕", "calm"),
+    "Released": ("⊖", "calm"),
+    "SettledThrough": ("⊖", "calm"),
     "ParcelCollected": ("▣", "good"),
     "ParcelStaged": ("▣", "calm"),
     "CompartmentOpenIntended": ("▢", "calm"),

@@ -25,6 +25,9 @@ ASK_TAG: Final = b"SGQ1"
 BEAT_TAG: Final = b"SGB1"
 ANSWER_TAG: Final = b"SGH1"
 BATCH_TAG: Final = b"SGR2"
+CLAIM_TAG: Final = b"SGL1"
+CLAIMED_TAG: Final = b"SGG1"
+RECALL_TAG: Final = b"SGW1"
 RENEW_TAG: Final = b"SGN1"
 RENEWED_TAG: Final = b"SGC1"
 MANIFEST_TAG: Final = b"SGM1"
@@ -281,6 +284,39 @@ class Grant(Struct, frozen=True, kw_only=True):
     issued_s: int
     epoch: str | None = None
     issuer: int = 1
+
+
+class Claim(Struct, frozen=True):
+    """A box asks for a voucher. Asked again under the same identifier, it gets the same bytes. Signed by the box."""
+
+    gateway: str
+    claim_id: str
+    voucher_id: str
+    epoch: str  # the start that asks
+    proven: bool
+    units: int  # of a balance: the share that is wanted; 0: all uses
+    asked_us: int
+
+
+class Claimed(Struct, frozen=True):
+    """HQ's answer to a claim: a grant, or why there is none."""
+
+    gateway: str
+    claim_id: str
+    hq_time_us: int
+    grant: Grant | None = None
+    reason: str = ""  # a key of `gateway.rules.reasons.REASONS`
+    holder_zh: str = ""  # of `assigned_elsewhere`: the shop that holds it
+    holder_en: str = ""
+
+
+class Recall(Struct, frozen=True):
+    """HQ wants a number back: the box answers with `Released`, if it is unused, and with nothing if it is not."""
+
+    gateway: str
+    voucher_id: str
+    number: int
+    hq_time_us: int
 
 
 class AssignmentStand(Struct, frozen=True, array_like=True):

@@ -16,7 +16,7 @@ import msgspec
 from cloud_bridge.envelope import Chunk, Header, Want
 from gateway.cloudevents import SEQUENCE_DIGITS, SPEC, type_of, words_of
 from gateway.events import LANE_OF
-from gateway.signed import Ack, Ask, Beat, BeatAnswered, Document, Manifest, Renew, Renewed
+from gateway.signed import Ack, Ask, Beat, BeatAnswered, Claim, Claimed, Document, Manifest, Recall, Renew, Renewed
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "contract" / "schemas"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -27,8 +27,11 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     "beat": Beat,
     "beat-answered": BeatAnswered,
     "chunk": Chunk,
+    "claim": Claim,
+    "claimed": Claimed,
     "document": Document,
     "manifest": Manifest,
+    "recall": Recall,
     "renew": Renew,
     "renewed": Renewed,
     "want": Want,

@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import devices, openings, timing
+from cloud_bridge.hq import assignments, devices, openings, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -22,7 +22,9 @@ from gateway.events import (
     ParcelCollected,
     ParcelStaged,
     RedemptionRefused,
+    Released,
     Row,
+    SettledThrough,
     VoucherRedeemed,
 )
 
@@ -100,6 +102,8 @@ def _write_visits(db: Connection, gateway: str, tally: Tally, oldest_us: int) ->
 
 def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
     _use(db, row, event.voucher_id, "redeemed", "", event.station, event.staff, event.event_time.wall_us)
+    if event.number:
+        assignments.used(db, row, event)
 
 
 def _refused(db: Connection, row: StoredRow, event: RedemptionRefused) -> None:
@@ -149,6 +153,8 @@ def _order(db: Connection, row: StoredRow, order_id: str, state: str, intent_id:
 
 EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = {
     VoucherRedeemed: _redeemed,
+    Released: assignments.released,
+    SettledThrough: assignments.settled,
     RedemptionRefused: _refused,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,

@@ -41,7 +41,7 @@ class Office:
         self.ingest = ingest
         self.lines = lines
         self.camera = camera
-        self._press = press
+        self.press = press
         self._clock = clock
 
     def now_us(self) -> int:
@@ -69,7 +69,7 @@ class Office:
         Raises:
             RefusedAsk: As `Press.issue_voucher`.
         """
-        issued = await self.store.write(partial(self._press.issue_voucher, ask=ask, now_us=self.now_us()))
+        issued = await self.store.write(partial(self.press.issue_voucher, ask=ask, now_us=self.now_us()))
         await self._tell(issued)
         return await self.voucher(issued.identifier)
 
@@ -79,7 +79,7 @@ class Office:
         Raises:
             RefusedAsk: As `Press.place_order`.
         """
-        work = partial(self._press.place_order, store=store, customer=customer, lines=lines, parcels=parcels, now_us=self.now_us())
+        work = partial(self.press.place_order, store=store, customer=customer, lines=lines, parcels=parcels, now_us=self.now_us())
         issued = await self.store.write(work)
         await self._tell(issued)
         return await self.order(issued.identifier)
@@ -90,7 +90,7 @@ class Office:
         Raises:
             RefusedAsk: There is none.
         """
-        await self.ingest.announce(await self.store.write(partial(self._press.revoke_voucher, voucher_id=voucher_id, now_us=self.now_us())))
+        await self.ingest.announce(await self.store.write(partial(self.press.revoke_voucher, voucher_id=voucher_id, now_us=self.now_us())))
         self.feed.tell(Change())
         return await self.voucher(voucher_id)
 
@@ -100,7 +100,7 @@ class Office:
         Raises:
             RefusedAsk: There is none.
         """
-        await self.ingest.announce(await self.store.write(partial(self._press.cancel_order, order_id=order_id, now_us=self.now_us())))
+        await self.ingest.announce(await self.store.write(partial(self.press.cancel_order, order_id=order_id, now_us=self.now_us())))
         self.feed.tell(Change())
         return await self.order(order_id)
 
@@ -199,7 +199,7 @@ class Office:
     def _hire(self, db: Connection, store: str, staff: registry.NewStaff) -> BoxRow:
         row = registry.box_of_store(db, store)
         registry.hire(db, row.gateway, staff)
-        self._press.seal(db, row, "staff", self.now_us())
+        self.press.seal(db, row, "staff", self.now_us())
         return row
 
     async def _tell(self, issued: Issued) -> None:

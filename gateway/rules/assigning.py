@@ -66,6 +66,7 @@ class Stand(Struct, frozen=True):
     ended: str = ""  # why nothing is given any more
     exposed: int = 0  # units that came back from destroyed boxes: they may have been spent there
     late: int = 0  # units spent under numbers that were over
+    told: int = 0  # how often something of it left headquarters: a later word replaces an earlier one
 
     def kept_by(self, gateway: str) -> Kept | None:
         """What a box holds."""
@@ -115,7 +116,7 @@ class Assigner:
             voucher_id=stand.voucher_id, number=mine.number, gateway=asked.gateway, units=self._units_for(mine, asked.epoch),
             not_after_s=not_after_s, issued_s=issued_s, epoch=asked.epoch,
         )  # fmt: skip
-        return Given(stand, grant)
+        return Given(replace(stand, told=stand.told + 1), grant)
 
     def use(self, stand: Stand, gateway: str, number: int, epoch: str, units: int) -> Stand:
         """A use has been received."""
@@ -141,7 +142,7 @@ class Assigner:
     def destroyed(self, stand: Stand, gateway: str) -> Stand:
         """A box is declared destroyed: what it holds comes back, and may have been spent all the same."""
         mine = stand.kept_by(gateway)
-        return stand if mine is None else self._freed(stand, mine, self._exposure(mine))
+        return stand if mine is None else self._freed(replace(stand, told=stand.told + 1), mine, self._exposure(mine))
 
     def wished(self, stand: Stand, wish: Wish) -> Stand:
         """Headquarters wants it back; what nobody holds it has at once."""
@@ -149,6 +150,8 @@ class Assigner:
 
     def recalled(self, stand: Stand, journalled: Stand) -> Stand:
         """After a restore: the stand that left headquarters last, with the uses the restored store has; rows that come again add theirs."""
+        if journalled.told <= stand.told:
+            return stand
         known = {(one.gateway, one.number): one.spent for one in stand.kept}
         kept = tuple(replace(one, spent=known.get((one.gateway, one.number), ())) for one in journalled.kept)
         return replace(journalled, kept=kept, late=stand.late)
@@ -221,7 +224,7 @@ class Assigner:
     def _finished(self, stand: Stand) -> Stand:
         if stand.kept or stand.wish is Wish.NONE:
             return stand
-        return replace(stand, wish=Wish.NONE, ended=ENDED.get(stand.wish, ""))
+        return replace(stand, wish=Wish.NONE, ended=ENDED.get(stand.wish, ""), told=stand.told + 1)
 
     def _changed(self, stand: Stand, before: Kept, after: Kept) -> Stand:
         return replace(stand, kept=tuple(after if one is before else one for one in stand.kept))

@@ -147,6 +147,12 @@ class AskArrived(Event, frozen=True):
     payload: bytes
 
 
+class ClaimedArrived(Event, frozen=True):
+    """HQ's signed answer to a claim, or its wish to have a number back, unopened: only core has the right to judge it."""
+
+    payload: bytes
+
+
 class LineChanged(Event, frozen=True):
     """The line to HQ, end to end: up when HQ answers, down when it does not. Stated by the bridge, stored in lane 2."""
 
@@ -340,6 +346,7 @@ Stated = (
     | DocumentArrived
     | AckArrived
     | AskArrived
+    | ClaimedArrived
     | LineChanged
 )
 

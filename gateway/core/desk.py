@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.claims import Claims
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
@@ -30,6 +31,9 @@ from gateway.core.watch import Changes, Watch
 from gateway.core.witnesses import Heard, Witnesses, unacknowledged
 from gateway.errors import LedgerError
 from gateway.events import (
+    AssignmentTaken,
+    ClaimIntended,
+    ClaimSettled,
     CodePresented,
     CompartmentOpenIntended,
     DeviceChanged,
@@ -44,7 +48,9 @@ from gateway.events import (
     OccupancyEstimated,
     ParcelCollected,
     ParcelStaged,
+    Released,
     RowsDamaged,
+    SettledThrough,
     Stated,
     VisitEnded,
     VisitStarted,
@@ -84,13 +90,29 @@ class Desk:
         self.devices = Devices(clock, self._road.catalog, commit, tell)
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted)
+        self._claims = Claims(
+            config.store.gateway, hq, clock, self._ledger, commit, lambda: self._admissions.admitted, lambda: self._road.up,
+            self._road.tell_bridge, self._judge.refuse,
+        )  # fmt: skip
+        self._judge.assigned, self._road.wanted = self._claims.present, self._claims.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
-            lambda verdict: verdict.answer, lambda verdict, source_id, answer: commit(verdict.rows, source_id, answer), self._act
+            lambda verdict: verdict.answer,
+            lambda verdict, source_id, answer: commit(verdict.rows, source_id, answer),
+            self._act,
+            lambda verdict: None if verdict.wait is None or verdict.again is None else (verdict.wait, verdict.again),
         )
         self._drivers = Drivers(
-            config, self._knowledge, self._road, self._lockers, self._floor, present=self._present_at, collected=self._collected, tell=tell
+            config,
+            self._knowledge,
+            self._road,
+            self._lockers,
+            self._floor,
+            present=self._present_at,
+            collected=self._collected,
+            tell=tell,
+            claimed=self._claims.take,
         )
         self._clock_watch = ClockWatch(clock, commit)
         self._remember(secret)
@@ -269,6 +291,7 @@ class Desk:
             self.clock, self._ledger, self.devices, self._witnesses, self._judge.used, self._lockers.wall, knowledge.commit, self._committed
         )
         self._road.listener = self._admissions
+        self._admissions.adopt = self._claims.adopt
         self._name_folds()
         self._road.remember()
         knowledge.remember(self._drivers.see, self._clock_watch.heed)
@@ -281,6 +304,8 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed)
+        tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
+        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)
@@ -290,6 +315,7 @@ class Desk:
 
     def _committed(self) -> None:
         self._clock_watch.look()
+        self._claims.look()
         self._road.tell_bridge()
         self._changes.tell()
 

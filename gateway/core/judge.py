@@ -1,5 +1,6 @@
 """From a presented code to a verdict: recognises, verifies, asks the rules. Reads everything, changes nothing."""
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -17,7 +18,7 @@ from gateway.rules.answers import Answer, Before
 from gateway.rules.reasons import NOTHING, Text
 from gateway.rules.voucher import Terms, Used
 from gateway.signed import Order
-from gateway.token import BadSignature, TokenKind, UnknownKey, verify, voucher_ref
+from gateway.token import BadSignature, Claims, TokenKind, UnknownKey, verify, voucher_ref
 
 ORDER_STATES: Final = {
     pickup.State.DEPOSIT_OPENING: "staging",
@@ -36,6 +37,8 @@ class Verdict(Struct, kw_only=True):
     rows: list[Row] = field(default_factory=list)
     place: pickup.Place | None = None
     intent: CompartmentOpenIntended | None = None
+    wait: "asyncio.Future[str] | None" = None  # decided only when this is done, and then by `again` with its result
+    again: "Callable[[str], Verdict] | None" = None
 
 
 class Judge:
@@ -50,6 +53,7 @@ class Judge:
         self._catalog = catalog
         self._wall = wall
         self.used = Used()
+        self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
 
     def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a presented code: a voucher is redeemed, a pickup opens its door, everything else is refused with a reason."""
@@ -105,6 +109,8 @@ class Judge:
             if claims.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
             return self._pickup(reference, code, station, staff, clock)
+        if claims.voucher_class in voucher.ASSIGNED:
+            return self.assigned(claims, code, station, staff, clock)
         refused = voucher.refusal_of_token(claims, self._store)
         if refused is not None:
             return self.refuse(refused, code, station, staff, clock, reference)

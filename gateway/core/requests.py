@@ -36,6 +36,7 @@ class Requests(Generic[V]):
         answer_of: The answer in a verdict.
         commit: Appends a verdict's rows with its stored answer; done after the fsync.
         act: What follows a verdict's commit.
+        waits: What a verdict has to wait for, and how it is decided then; None: it is decided.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class Requests(Generic[V]):
         answer_of: Callable[[V], Answer],
         commit: Callable[[V, str, StoredAnswer], "asyncio.Future[None]"],
         act: Callable[[V], None],
+        waits: "Callable[[V], tuple[asyncio.Future[str], Callable[[str], V]] | None]" = lambda verdict: None,
     ) -> None:
         self._answer_of = answer_of
         self._commit = commit
         self._act = act
+        self._waits = waits
         self._requests: dict[str, Request] = {}
 
     def remember(self, stored: dict[str, StoredAnswer]) -> None:
@@ -68,16 +71,24 @@ class Requests(Generic[V]):
                 raise ConflictingKey("this key belongs to another request", "Take a new presentation_id for each code that is shown")
             return asyncio.shield(known.answer)
         verdict = judge()
-        stored = StoredAnswer(key, asked, answers.encode(self._answer_of(verdict)))
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._requests[key] = Request(asked, answered)
+        if (waiting := self._waits(verdict)) is not None:
+            heard, again = waiting
+            heard.add_done_callback(lambda done: self._answer(key, source_id, again(done.result())))
+        else:
+            self._answer(key, source_id, verdict)
+        return asyncio.shield(answered)
+
+    def _answer(self, key: str, source_id: str, verdict: V) -> None:
+        request = self._requests[key]
+        answered, stored = request.answer, StoredAnswer(key, request.fingerprint, answers.encode(self._answer_of(verdict)))
 
         def act(_: "asyncio.Future[None]") -> None:
             self._act(verdict)
             answered.set_result(stored.answer)
 
         self._commit(verdict, source_id, stored).add_done_callback(act)
-        return asyncio.shield(answered)
 
     def unshown(self, key: str) -> Answer | None:
         """The answer that was decided in an earlier life and may never have been shown; told once."""

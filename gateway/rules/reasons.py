@@ -130,6 +130,7 @@ REASONS: Final[dict[str, Reason]] = {
 }
 
 DECISIONS: Final[dict[str, Text]] = {
+    "pending": Text("正在向總部查詢", "Asking headquarters"),
     "redeemed": Text("核銷成功", "Redeemed"),
     "collecting": Text("櫃門開啟中，請取貨後關門", "Your door is opening: take your parcel and close it"),
     "collected": Text("取貨完成，謝謝", "Collected, thank you"),

@@ -18,6 +18,7 @@ from gateway.signed import UsedVoucher, Voucher
 from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
 
 REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
+ASSIGNED: Final = (VoucherClass.GRANTED, VoucherClass.HQ_LIVE)  # decided by `gateway.rules.assignment`
 
 
 class Used:

@@ -246,7 +246,9 @@ class Headquarters:
         await self.store.open()
         press = Press(self.authority, backups.floor(self.folder))
         address = BrokerAddress("127.0.0.1", 1, None)
-        self.ingest = CaughtIngest(self.store, press, self.authority.root, self.clock, Feed(), address, Fence(frozenset()), Journal(folder))
+        self.ingest = CaughtIngest(
+            self.store, press, self.authority.root, self.clock, Feed(), address, Fence(frozenset()), Journal(self.folder)
+        )
         self.ingest.sent = []
         self.ingest.backed_up = backups.Backups(self.folder, 2).reach
         await self.ingest.learn_boxes()

@@ -22,7 +22,7 @@ from cloud_bridge.topics import Box
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
 from gateway.errors import BrokerError, MalformedFrame
-from gateway.events import AckArrived, AskArrived, DocumentArrived, LineChanged
+from gateway.events import AckArrived, AskArrived, ClaimedArrived, DocumentArrived, LineChanged
 from gateway.health import Watchdog, enrolment_dir
 from gateway.ledger import Epoch
 from gateway.link import LedgerReaches, LinkClient, Notice
@@ -31,11 +31,13 @@ from gateway.signed import (
     ANSWER_TAG,
     ASK_TAG,
     BEAT_TAG,
+    CLAIM_TAG,
     MANIFEST_TAG,
     Ack,
     Ask,
     Beat,
     BeatAnswered,
+    Claim,
     Manifest,
     seal,
     unseal,
@@ -88,7 +90,7 @@ class Bridge:
             enrolment, config.state_dir, clock,
             Road(self._box, self._line, lambda: self._mqtt.connected, self._renew_up, self._trial_beat, self._use_files),
         )  # fmt: skip
-        downward = [self._box.down(leaf) for leaf in ("ack", "ask", "beat", "manifest", "chunk", "renew")]
+        downward = [self._box.down(leaf) for leaf in ("ack", "ask", "beat", "manifest", "chunk", "renew", "claimed")]
         told = {"subscriptions": downward, "on_message": self._take, "on_state": self._connected}
         self._mqtt = self._line(self._renewal.files(), told)
 
@@ -140,6 +142,7 @@ class Bridge:
                     self._epoch = await self._benches[0].epoch(notice.epoch)
                 with contextlib.suppress(BrokerError):
                     self._mqtt.publish(self._box.up("beat"), self._next_beat(notice, self._epoch), 0)
+            self._claim(frozenset())
             self._ask_for_documents()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S):
@@ -150,6 +153,18 @@ class Bridge:
         self._beaten_s[self._beat_number] = self._now_s()
         self._beaten_s.pop(self._beat_number - BEATS_KEPT, None)
         return self._beat(notice, epoch, self._beat_number)
+
+    def _claim(self, but: frozenset[str]) -> None:
+        """Ask for what core wants and headquarters has not answered; a claim may be lost like anything else."""
+        notice, epoch = self._notice, self._epoch
+        if notice is None or epoch is None or epoch.number != notice.epoch or not self._mqtt.connected:
+            return
+        for one in notice.claims:
+            if one.claim_id not in but:
+                now_us, gateway = self._clock.now().wall_us, self._config.store.gateway
+                claim = Claim(gateway, one.claim_id, one.voucher_id, epoch.name, notice.proven, one.units, now_us)
+                with contextlib.suppress(BrokerError):
+                    self._mqtt.publish(self._box.up("claim"), seal(CLAIM_TAG, claim, self._key), 1)
 
     def _beat(self, notice: LedgerReaches, epoch: Epoch, number: int) -> bytes:
         beat = Beat(
@@ -173,6 +188,8 @@ class Bridge:
                 self._take_ask(incoming.payload)
             elif leaf == "renew":
                 self._renewal.heard(incoming.payload)
+            elif leaf == "claimed":
+                self._link.state(ClaimedArrived(incoming.payload))
             elif leaf == "manifest":
                 self._spool.heed(unseal(MANIFEST_TAG, incoming.payload, self._hq, Manifest))
                 self._announce_documents()
@@ -261,7 +278,9 @@ class Bridge:
         if self._notice is None or self._notice.epoch != notice.epoch:
             self._beat_now.set()
             self._remind(notice)
+        asked = frozenset(one.claim_id for one in self._notice.claims) if self._notice is not None else frozenset()
         self._notice = notice
+        self._claim(asked)
         self._outbox.heed(notice.reach, notice.cursors, self._now_s())
         for sender in self._senders:
             sender.stir()

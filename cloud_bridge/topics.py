@@ -4,12 +4,14 @@
     sgw/1/TENANT/SHARD/STORE/GATEWAY/up/beat       heartbeat               sealed, QoS 0
     sgw/1/TENANT/SHARD/STORE/GATEWAY/up/want       wanted piece of a document   JSON, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/up/renew      next certificate wanted   sealed, QoS 1
+    sgw/1/TENANT/SHARD/STORE/GATEWAY/up/claim      voucher wanted          sealed, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/ack        acknowledgement         sealed by HQ, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/ask        rows wanted again       sealed by HQ, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/beat       heartbeat heard         sealed by HQ, QoS 0
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/manifest   documents to have       sealed by HQ, QoS 1, retained
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/chunk      piece of a document     JSON, QoS 1
     sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/renew      next certificate        sealed by HQ, QoS 1
+    sgw/1/TENANT/SHARD/STORE/GATEWAY/dn/claimed    voucher given, or wanted back   sealed by HQ, QoS 1
 
 Levels are `[A-Za-z0-9_-]`, which every broker passes on unchanged (NATS maps `/` to `.`). The shard spreads boxes over ingest
 workers; one worker needs but shard 0.
@@ -40,11 +42,11 @@ class Box(Struct, frozen=True):
         return f"{ROOT}/{self.tenant}/{self.shard}/{self.store}/{self.gateway}"
 
     def up(self, leaf: str | int) -> str:
-        """A topic towards HQ: a lane's number, `beat`, `want` or `renew`."""
+        """A topic towards HQ: a lane's number, `beat`, `want`, `renew` or `claim`."""
         return f"{self.prefix}/up/{leaf}"
 
     def down(self, leaf: str) -> str:
-        """A topic towards the box: `ack`, `ask`, `beat`, `manifest`, `chunk` or `renew`."""
+        """A topic towards the box: `ack`, `ask`, `beat`, `manifest`, `chunk`, `renew` or `claimed`."""
         return f"{self.prefix}/dn/{leaf}"
 
 

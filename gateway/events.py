@@ -11,6 +11,11 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.assigned import AssignmentTaken as AssignmentTaken
+from gateway.assigned import ClaimIntended as ClaimIntended
+from gateway.assigned import ClaimSettled as ClaimSettled
+from gateway.assigned import Released as Released
+from gateway.assigned import SettledThrough as SettledThrough
 from gateway.moments import Event as Event
 from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
@@ -144,6 +149,12 @@ class AckArrived(Event, frozen=True):
 
 class AskArrived(Event, frozen=True):
     """HQ's signed request to send rows again, unopened: only core has the right to judge it."""
+
+    payload: bytes
+
+
+class ClaimedArrived(Event, frozen=True):
+    """HQ's signed answer to a claim, or its wish to have a number back, unopened: only core has the right to judge it."""
 
     payload: bytes
 
@@ -313,6 +324,7 @@ Stated = (
     | DocumentArrived
     | AckArrived
     | AskArrived
+    | ClaimedArrived
     | LineChanged
 )
 
@@ -327,6 +339,11 @@ Row = (
     | RedemptionReversed
     | RedemptionRefused
     | ActionDenied
+    | ClaimIntended
+    | ClaimSettled
+    | AssignmentTaken
+    | Released
+    | SettledThrough
     | CompartmentOpenIntended
     | IntentSettled
     | DoorOpened

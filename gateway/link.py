@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.clock import Clock
 from gateway.errors import DeviceError, MalformedFrame
@@ -62,6 +62,14 @@ class Order(Struct, frozen=True, tag=True):
     command: Command
 
 
+class ClaimWanted(Struct, frozen=True):
+    """A voucher that headquarters is to be asked for, until it has answered."""
+
+    claim_id: str
+    voucher_id: str
+    units: int
+
+
 class LedgerReaches(Struct, frozen=True, tag=True):
     """How far the bridge may read: the rows that an fsync has covered, by epoch number and lane.
 
@@ -73,6 +81,7 @@ class LedgerReaches(Struct, frozen=True, tag=True):
     reach: dict[int, dict[int, int]]  # epoch number to lane to last committed seq
     cursors: dict[int, dict[int, int]]
     proven: bool = True
+    claims: list[ClaimWanted] = field(default_factory=list)
 
 
 Notice = LedgerReaches

@@ -4,7 +4,7 @@ from gateway.moments import Event, Instant
 
 
 class VoucherRedeemed(Event, frozen=True):
-    """A voucher was used. The promise of class `store_bound`: never twice."""
+    """A voucher was used. The promise of every class but `bounded_risk`: never more often than issued."""
 
     redemption_id: str
     voucher_id: str
@@ -19,6 +19,12 @@ class VoucherRedeemed(Event, frozen=True):
     amount_minor: int = 0  # of a face value: what was spent, in the currency's minor unit
     authorization_id: str | None = None  # the hold this captured
     device: str | None = None  # the paired device it was asked from; None: a scanner of the station
+    number: int = 0  # of the assignment it was used under; 0: it is this shop's own
+
+    @property
+    def spent(self) -> int:
+        """What it took of an assignment: uses, or minor units of a lease."""
+        return self.amount_minor or self.units
 
 
 class VoucherAuthorized(Event, frozen=True):

@@ -18,7 +18,7 @@ from cloud_bridge.envelope import Chunk, Header, Want
 from gateway.cloudevents import SEQUENCE_DIGITS, SPEC, type_of, words_of
 from gateway.events import LANE_OF
 from gateway.rules.definitions import Campaign
-from gateway.signed import Ack, Ask, Beat, BeatAnswered, Document, Manifest, Renew, Renewed
+from gateway.signed import Ack, Ask, Beat, BeatAnswered, Claim, Claimed, Document, Manifest, Recall, Renew, Renewed
 from scripts import vectors
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "contract" / "schemas"
@@ -30,8 +30,11 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     "beat": Beat,
     "beat-answered": BeatAnswered,
     "chunk": Chunk,
+    "claim": Claim,
+    "claimed": Claimed,
     "document": Document,
     "manifest": Manifest,
+    "recall": Recall,
     "renew": Renew,
     "renewed": Renewed,
     "want": Want,

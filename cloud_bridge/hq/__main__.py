@@ -22,6 +22,7 @@ from cloud_bridge.hq.feed import Feed
 from cloud_bridge.hq.fleet import Fleet
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
+from cloud_bridge.hq.journal import Journal
 from cloud_bridge.hq.keeping import backup_routes
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
@@ -97,7 +98,7 @@ async def _broker(
 async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress, fence: Fence) -> None:
     data = Path(options.data_dir)
     clock, feed, press = SystemClock(), Feed(), Press(authority, backups.floor(data))
-    ingest = Ingest(store, press, authority.root, clock, feed, address, fence)
+    ingest = Ingest(store, press, authority.root, clock, feed, address, fence, Journal(data))
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
     await store.write(partial(_seal_anew, press=press, now_us=clock.now().wall_us))

@@ -100,7 +100,7 @@ class Press:
             campaign=ask.campaign, store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
             voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor, flags=ask.shape.flags,
         )  # fmt: skip
-        issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row)
+        issued = Issued(voucher_ref(ISSUER, identifier), self.sign(claims), short_code(identifier), row)
         db.execute(
             "INSERT INTO vouchers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
             (
@@ -137,7 +137,7 @@ class Press:
             not_before_s=now_us // 1_000_000 - START_SLACK_S, not_after_s=not_after_s,
         )  # fmt: skip
         count = db.execute("SELECT count(*) FROM orders WHERE gateway = ?", (row.gateway,)).fetchone()[0]
-        issued = Issued(voucher_ref(ISSUER, identifier), self._sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
+        issued = Issued(voucher_ref(ISSUER, identifier), self.sign(claims), short_code(identifier), row, f"A{count + 1:03d}")
         db.execute(
             "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
             (
@@ -243,7 +243,8 @@ class Press:
         """
         return seal(RENEWED_TAG, Renewed(gateway, self._authority.issue_client(csr_pem, gateway)), self._authority.root)
 
-    def _sign(self, claims: Claims) -> str:
+    def sign(self, claims: Claims) -> str:
+        """The text of a token."""
         return sign(claims, self._authority.token_keys[claims.key_id])
 
     def _strike(self, db: Connection, statement: str, identifier: str, document: str, now_us: int) -> BoxRow:

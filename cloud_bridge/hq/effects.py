@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import devices, openings, timing
+from cloud_bridge.hq import assignments, devices, openings, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -24,7 +24,9 @@ from gateway.events import (
     ParcelStaged,
     RedemptionRefused,
     RedemptionReversed,
+    Released,
     Row,
+    SettledThrough,
     VoucherAuthorized,
     VoucherRedeemed,
 )
@@ -105,6 +107,8 @@ def _write_visits(db: Connection, gateway: str, tally: Tally, oldest_us: int) ->
 def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
     took = event.campaign, event.units, event.amount_minor, event.redemption_id
     _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us, took)
+    if event.number:
+        assignments.used(db, row, event)
 
 
 def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None:
@@ -179,6 +183,8 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     RedemptionReversed: _reversed,
     VoucherAuthorized: _held,
     AuthorizationEnded: _let_go,
+    Released: assignments.released,
+    SettledThrough: assignments.settled,
     RedemptionRefused: _refused,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,

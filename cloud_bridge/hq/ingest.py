@@ -18,16 +18,18 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import MAX_BATCH_B, Chunk, Header, Want, unseal_batch
 from cloud_bridge.hq import devices, registry
 from cloud_bridge.hq.bounds import MOST, check_batch, check_beat, refuse_unless, why
 from cloud_bridge.hq.broker import BrokerAddress, Fence
+from cloud_bridge.hq.claims import Claims, Known
 from cloud_bridge.hq.documents import Press, chunk_of, newest_chunk
 from cloud_bridge.hq.echo import Echo
 from cloud_bridge.hq.feed import Change, Feed
+from cloud_bridge.hq.journal import Journal
 from cloud_bridge.hq.openings import Openings
 from cloud_bridge.hq.presence import Heard, Presence, read_heard, write_heard
 from cloud_bridge.hq.ready import ReadyBatch, make_ready
@@ -71,13 +73,6 @@ ASK_AGAIN_S: Final = 5.0  # an ask may be lost like anything else
 AWAY_S: Final = 0.5  # how long to wait for a database that cannot be reached
 
 
-class Known(Struct, frozen=True):
-    """An enrolled box."""
-
-    row: BoxRow
-    key: Ed25519PublicKey
-
-
 class _Opened(Struct, frozen=True):
     incoming: Incoming
     known: Known
@@ -88,12 +83,15 @@ class Ingest:
     """Headquarters' client at the broker."""
 
     def __init__(
-        self, store: Store, press: Press, root: Ed25519PrivateKey, clock: Clock, feed: Feed, broker: BrokerAddress, fence: Fence
-    ) -> None:
+        self, store: Store, press: Press, root: Ed25519PrivateKey, clock: Clock, feed: Feed, broker: BrokerAddress, fence: Fence,
+        journal: Journal,
+    ) -> None:  # fmt: skip
         self._fence = fence
         self.presence = Presence()
         self.rejected: Counter[str] = Counter()  # by kind
         self.openings = Openings(store, press)
+        self.claims = Claims(store, press, root, journal, self._now_us, partial(self._send, qos=1), self.announce, self.openings.unproven)
+        self.openings.leaving = self.claims.opening
         self.backed_up: Callable[[str, str, int], int] = lambda gateway, epoch, mark: 0  # how far backups reach; nobody makes any
         self.complaints: Counter[str] = Counter()  # by registered box: it signed, or claimed to, what cannot be
         self._store = store
@@ -123,6 +121,8 @@ class Ingest:
 
     async def run(self) -> None:
         """Take rows until cancelled."""
+        if missed := await self.claims.start():
+            log.warning("%d things that left after the backup were read from the journal", missed)
         await self.learn_boxes()
         self.presence.remember(await self._store.read(read_heard))
         async with asyncio.TaskGroup() as tasks:
@@ -285,14 +285,9 @@ class Ingest:
                 known, leaf = self._whose(incoming.topic)
                 if len(incoming.payload) > MAX_SMALL_B:
                     raise MalformedFrame("too large")
-                if leaf == "beat":
-                    await self._answer_beat(incoming, known)
-                elif leaf == "want":
-                    await self._answer_want(incoming, known)
-                elif leaf == "renew":
-                    await self._answer_renew(incoming, known)
-                else:
-                    raise MalformedFrame("an unknown topic")
+                answer = {"beat": self._answer_beat, "want": self._answer_want, "renew": self._answer_renew, "claim": self.claims.take}
+                refuse_unless(leaf in answer, "an unknown topic")
+                await answer[leaf](incoming, known)
             except (MalformedFrame, RecursionError) as error:
                 self._reject(incoming, why(error))
             except StoreAway:
@@ -314,6 +309,7 @@ class Ingest:
             self._feed.tell(Change())
         if await self.openings.heed_beat(known.row, beat, now_us):
             await self.announce(known.row)
+        await self.claims.heard(known.row)
 
     async def _answer_want(self, incoming: Incoming, known: Known) -> None:
         try:

@@ -43,7 +43,7 @@ class Office:
         self.ingest = ingest
         self.lines = lines
         self.camera = camera
-        self._press = press
+        self.press = press
         self._clock = clock
 
     def now_us(self) -> int:
@@ -71,7 +71,7 @@ class Office:
         Raises:
             RefusedAsk: As `Press.issue_voucher`.
         """
-        issued = await self.store.write(partial(self._press.issue_voucher, ask=ask, now_us=self.now_us()))
+        issued = await self.store.write(partial(self.press.issue_voucher, ask=ask, now_us=self.now_us()))
         await self._tell(issued)
         return await self.voucher(issued.identifier)
 
@@ -81,7 +81,7 @@ class Office:
         Raises:
             RefusedAsk: No such shop.
         """
-        row = await self.store.write(partial(self._press.set_limit, store=store, limit=limit, now_us=self.now_us()))
+        row = await self.store.write(partial(self.press.set_limit, store=store, limit=limit, now_us=self.now_us()))
         await self.ingest.announce(row)
         self.feed.tell(Change())
 
@@ -91,7 +91,7 @@ class Office:
         Raises:
             RefusedAsk: As `Press.place_order`.
         """
-        work = partial(self._press.place_order, store=store, customer=customer, lines=lines, parcels=parcels, now_us=self.now_us())
+        work = partial(self.press.place_order, store=store, customer=customer, lines=lines, parcels=parcels, now_us=self.now_us())
         issued = await self.store.write(work)
         await self._tell(issued)
         return await self.order(issued.identifier)
@@ -102,7 +102,7 @@ class Office:
         Raises:
             RefusedAsk: There is none.
         """
-        await self.ingest.announce(await self.store.write(partial(self._press.revoke_voucher, voucher_id=voucher_id, now_us=self.now_us())))
+        await self.ingest.announce(await self.store.write(partial(self.press.revoke_voucher, voucher_id=voucher_id, now_us=self.now_us())))
         self.feed.tell(Change())
         return await self.voucher(voucher_id)
 
@@ -112,7 +112,7 @@ class Office:
         Raises:
             RefusedAsk: There is none.
         """
-        await self.ingest.announce(await self.store.write(partial(self._press.cancel_order, order_id=order_id, now_us=self.now_us())))
+        await self.ingest.announce(await self.store.write(partial(self.press.cancel_order, order_id=order_id, now_us=self.now_us())))
         self.feed.tell(Change())
         return await self.order(order_id)
 
@@ -127,14 +127,14 @@ class Office:
     def _list_codes(self, db: Connection, voucher_id: str, codes: list[str]) -> BoxRow:
         gateway = issuers.list_codes(db, voucher_id, codes, self.now_us() // 1_000_000 - KEPT_DAYS * DAY_S)
         row = next(row for row in registry.boxes(db) if row.gateway == gateway)
-        self._press.seal(db, row, "vouchers", self.now_us())
+        self.press.seal(db, row, "vouchers", self.now_us())
         return row
 
     # -- issuers
 
     async def issuers(self) -> list[dict[str, Any]]:
         """Every issuer, its keys and what clears to it."""
-        return await self.store.read(partial(issuers.describe, own=self._press.own_keys))
+        return await self.store.read(partial(issuers.describe, own=self.press.own_keys))
 
     async def change_keys(self, change: Callable[..., None]) -> None:
         """Change which keys are good, in a transaction (`change(db, own=…)`), and tell every shop.
@@ -146,10 +146,10 @@ class Office:
             await self.ingest.announce(row)
 
     def _change_keys(self, db: Connection, change: Callable[..., None]) -> list[BoxRow]:
-        change(db, own=self._press.own_keys)
+        change(db, own=self.press.own_keys)
         rows = registry.boxes(db)
         for row in rows:
-            self._press.seal(db, row, "keys", self.now_us())
+            self.press.seal(db, row, "keys", self.now_us())
         return rows
 
     async def use_online(self, voucher_id: str) -> Answer:
@@ -247,7 +247,7 @@ class Office:
     def _hire(self, db: Connection, store: str, staff: registry.NewStaff) -> BoxRow:
         row = registry.box_of_store(db, store)
         registry.hire(db, row.gateway, staff)
-        self._press.seal(db, row, "staff", self.now_us())
+        self.press.seal(db, row, "staff", self.now_us())
         return row
 
     async def _tell(self, issued: Issued) -> None:

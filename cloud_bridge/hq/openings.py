@@ -10,6 +10,7 @@ What is kept in memory saves questions to the database, and is nothing but a cop
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -17,13 +18,13 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.envelope import Header
-from cloud_bridge.hq import registry, shapes
+from cloud_bridge.hq import assignments, registry, shapes
 from cloud_bridge.hq.documents import KEPT_DAYS, Press
 from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Connection, Store, StoredRow
 from cloud_bridge.hq.streams import Heads, Streams
 from gateway.events import EpochAdmitted, Lane
-from gateway.signed import Beat, Opening, OrderStand, UsedVoucher
+from gateway.signed import AssignmentStand, Beat, Opening, OrderStand, UsedVoucher
 
 KINDS: Final = ("two_children", "second_root", "new_ledger", "mark_above_claim", "other_rows")
 LOOK_AGAIN_S: Final = 2.0  # at a box that waits for its opening
@@ -50,6 +51,10 @@ class Pressed(Struct, frozen=True):
     applied_us: int
 
 
+async def _nobody_minds(gateway: str, pressed: Pressed) -> None:
+    del gateway, pressed
+
+
 class Openings:
     """Watches what boxes say of their starts, and presses what they need."""
 
@@ -61,6 +66,7 @@ class Openings:
         self._looked_s: dict[str, float] = {}
         self._numbers: dict[tuple[str, str], int] = {}  # box and start to the opening that was pressed for it
         self._differed: set[tuple[str, str, int]] = set()
+        self.leaving: Callable[[str, Pressed], Awaitable[None]] = _nobody_minds  # before a box is told of an opening
         self._claims: dict[tuple[str, str], list[tuple[str, Heads]]] = {}  # box and start to its children, and what they claim
 
     def number(self, gateway: str, epoch: str) -> int:
@@ -97,6 +103,8 @@ class Openings:
         needs, pressed, is_new = await self._store.write(partial(judge, press=self._press, row=row, said=said, now_us=now_us))
         self._heard[row.gateway] = said.epoch, said.proven
         self._looked_s[row.gateway] = time.monotonic()
+        if is_new and pressed is not None:
+            await self.leaving(row.gateway, pressed)
         if needs:
             self._in_need.add(row.gateway)
         else:
@@ -140,7 +148,7 @@ def judge(db: Connection, press: Press, row: BoxRow, said: Said, now_us: int) ->
         return False, last, False
     if last is not None and last.epoch == said.epoch and _will_do(db, row, said, last, alarmed_us, now_us):
         return True, last, False
-    return True, _press(db, press, row, said.epoch, now_us), True
+    return True, press_opening(db, press, row, said.epoch, now_us), True
 
 
 def last_pressed(db: Connection, gateway: str) -> Pressed | None:
@@ -202,15 +210,21 @@ def _children(db: Connection, gateway: str, epoch: str) -> list[tuple[str, Heads
 # ---------------------------------------------------------------- pressing
 
 
-def _press(db: Connection, press: Press, row: BoxRow, epoch: str, now_us: int) -> Pressed:
+def press_opening(db: Connection, press: Press, row: BoxRow, epoch: str, now_us: int) -> Pressed:
+    """Make the next opening of a box, for one start."""
     marks = _marks(db, row.gateway)
     oldest_s = now_us // 1_000_000 - KEPT_DAYS * 86_400
     given = shapes.given(db, row.gateway, row.timezone)
-    opening = Opening(epoch, marks, _used(db, row.gateway, oldest_s), _stands(db, row.gateway, oldest_s), given)
+    used, stands = _used(db, row.gateway, oldest_s), _stands(db, row.gateway, oldest_s)
+    opening = Opening(epoch, marks, used, stands, given, *_assigned(db, row.gateway))
     number = press.seal_opening(db, row, opening, now_us)
     values = (row.gateway, number, epoch, now_us, _counted(marks))
     db.execute("INSERT INTO openings (gateway, number, epoch, pressed_us, counted) VALUES (?, ?, ?, ?, ?)", values)
     return Pressed(number, epoch, now_us, _counted(marks), 0)
+
+
+def _assigned(db: Connection, gateway: str) -> tuple[list[AssignmentStand], int]:
+    return assignments.told(db, gateway), assignments.settled_s(db, gateway)
 
 
 def _marks(db: Connection, gateway: str) -> dict[str, int]:

@@ -321,3 +321,46 @@ CREATE TABLE IF NOT EXISTS undated (     -- rows of boots that have no fix yet, 
     PRIMARY KEY (stream, seq)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS undated_boot ON undated (gateway, boot_id);
+
+CREATE TABLE IF NOT EXISTS assigned (    -- vouchers and balances that headquarters assigns to one box at a time
+    voucher_id TEXT PRIMARY KEY,
+    voucher_class INTEGER NOT NULL,      -- of `gateway.token.VoucherClass`
+    campaign INTEGER NOT NULL,
+    title_zh TEXT NOT NULL,
+    title_en TEXT NOT NULL,
+    not_after_s INTEGER NOT NULL,
+    units INTEGER NOT NULL,              -- uses, or minor units of a balance
+    value_minor INTEGER NOT NULL,        -- of one unit
+    token TEXT NOT NULL,
+    short_code TEXT NOT NULL,
+    holder_sha256 TEXT NOT NULL,         -- of the secret in its link, which is in no code that is shown
+    issued_us INTEGER NOT NULL,
+    stand TEXT NOT NULL                  -- JSON: `gateway.rules.assigning.Stand`
+);
+
+CREATE TABLE IF NOT EXISTS holdings (    -- who holds what, and who held it: an index of the stands
+    gateway TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    latest_s INTEGER NOT NULL,           -- the latest end of everything given under that number
+    live INTEGER NOT NULL,
+    PRIMARY KEY (gateway, voucher_id, number)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS claims (      -- answers to claims: asked again, a box gets the same bytes
+    claim_id TEXT PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    reply BLOB NOT NULL,
+    at_us INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS settled (     -- the highest settled mark of each box, from whatever line
+    gateway TEXT PRIMARY KEY,
+    through_s INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS destroyed (   -- boxes declared destroyed: they are given nothing any more
+    gateway TEXT PRIMARY KEY,
+    at_us INTEGER NOT NULL
+) WITHOUT ROWID;

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, metrics, reports
+from cloud_bridge.hq import api, assigned_api, metrics, reports
 from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
@@ -48,6 +48,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     """Pages and API behind their guard; `more` are further routes of the API."""
     app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None)
     app.include_router(api.routes(office))
+    app.include_router(assigned_api.routes(office))
     app.include_router(event_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:

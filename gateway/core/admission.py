@@ -47,6 +47,7 @@ class Admissions:
         self._wall = wall
         self._commit = commit
         self._tell = tell
+        self.adopt: Callable[[Opening, dict[int, int]], None] = lambda opening, marks: None  # who else lives on openings
         self._standing: bool | None = None  # what was last decided on a start, as the rows tell; None: nothing yet
         self._opened = 0  # the highest opening the rows tell of
         self._damaged: dict[str, int] = {}  # not covered by an opening yet
@@ -225,6 +226,7 @@ class Admissions:
         if opening is None:
             return
         self._used.adopt(opening.used, self._numbered(opening), opening.given)
+        self.adopt(opening, self._numbered(opening))
         for epoch, mark in opening.marks.items():
             last = self._witnesses.last_of(epoch)
             if last is None or mark > last:

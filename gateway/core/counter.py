@@ -7,6 +7,7 @@ A hold's time runs on the monotonic clock and begins anew when core starts, so a
 it. A late capture succeeds if the voucher is still free. Practice vouchers have a book of their own that lies in memory only.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import UTC, tzinfo
@@ -61,6 +62,11 @@ class Asked(Struct, frozen=True):
     device: str | None = None
     basket: Basket | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a whole voucher is to be redeemed in one step."""
+        return self.doing is Doing.REDEEM and self.want == ONE and self.basket is None
+
 
 class Actor(Struct, frozen=True):
     """Who asks: a paired device, a person, or a person on a device."""
@@ -90,6 +96,8 @@ class Verdict(Struct, kw_only=True):
     rows: list[Row] = field(default_factory=list)
     place: pickup.Place | None = None
     intent: CompartmentOpenIntended | None = None
+    wait: "asyncio.Future[str] | None" = None  # decided only when this is done, and then by `again` with its result
+    again: "Callable[[str], Verdict] | None" = None
     silent: bool = False  # the station's screen is not for this
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.claims import Claims
 from gateway.core.counter import REDEEM, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
@@ -33,7 +34,10 @@ from gateway.core.watch import Changes, Watch
 from gateway.core.witnesses import Heard, Witnesses, unacknowledged
 from gateway.errors import LedgerError
 from gateway.events import (
+    AssignmentTaken,
     AuthorizationEnded,
+    ClaimIntended,
+    ClaimSettled,
     CodePresented,
     CompartmentOpenIntended,
     DeviceChanged,
@@ -49,7 +53,9 @@ from gateway.events import (
     ParcelCollected,
     ParcelStaged,
     RedemptionReversed,
+    Released,
     RowsDamaged,
+    SettledThrough,
     Stated,
     VisitEnded,
     VisitStarted,
@@ -95,15 +101,29 @@ class Desk:
             offering(config.store, self._road.catalog, clock), zone_of(config.store.timezone),
         )  # fmt: skip
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
+        self._claims = Claims(
+            config.store.gateway, hq, clock, self._ledger, commit, lambda: self._admissions.admitted, lambda: self._road.up,
+            self._road.tell_bridge, self._judge.refuse,
+        )  # fmt: skip
+        self._judge.assigned, self._road.wanted = self._claims.present, self._claims.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
             lambda verdict: verdict.answer, lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
             Past(clock.boottime_ns, lambda: self._knowledge.place, self._knowledge.is_acked),
+            lambda verdict: None if verdict.wait is None or verdict.again is None else (verdict.wait, verdict.again),
         )  # fmt: skip
         self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code)
         self._drivers = Drivers(
-            config, self._knowledge, self._road, self._lockers, self._floor, present=self._present_at, collected=self._collected, tell=tell
+            config,
+            self._knowledge,
+            self._road,
+            self._lockers,
+            self._floor,
+            present=self._present_at,
+            collected=self._collected,
+            tell=tell,
+            claimed=self._claims.take,
         )
         self._clock_watch = ClockWatch(clock, commit)
         self._remember(secret)
@@ -286,6 +306,7 @@ class Desk:
             self.clock, self._ledger, self.devices, self._witnesses, self._judge.used, self._lockers.wall, knowledge.commit, self._committed
         )
         self._road.listener = self._admissions
+        self._admissions.adopt = self._claims.adopt
         self._name_folds()
         self._road.remember()
         knowledge.remember(self._drivers.see, self._clock_watch.heed)
@@ -299,6 +320,8 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
+        tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
+        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)
@@ -308,6 +331,7 @@ class Desk:
 
     def _committed(self) -> None:
         self._clock_watch.look()
+        self._claims.look()
         self._road.tell_bridge()
         self._changes.tell()
 

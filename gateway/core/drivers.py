@@ -21,6 +21,7 @@ from gateway.events import (
     AckArrived,
     AskArrived,
     BankSnapshotTaken,
+    ClaimedArrived,
     CodePresented,
     CommandAnswered,
     DeviceChanged,
@@ -48,11 +49,13 @@ class Drivers:
         present: Decides on a code at a station.
         collected: A parcel was taken; called after the commit.
         tell: Something shown has changed.
+        claimed: Takes headquarters' word on a claim.
     """
 
     def __init__(
         self, config: GatewayConfig, knowledge: Knowledge, road: Road, lockers: Lockers, floor: Floor, *,
         present: Callable[[CodePresented, str], Awaitable[bytes]], collected: Callable[[ParcelCollected], None], tell: Callable[[], None],
+        claimed: Callable[[bytes], None],
     ) -> None:  # fmt: skip
         self._config = config
         self._knowledge = knowledge
@@ -62,6 +65,7 @@ class Drivers:
         self._present = present
         self._collected = collected
         self._tell = tell
+        self._claimed = claimed
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._committing: dict[str, asyncio.Future[bytes]] = {}  # by event id
         self._units = {unit: UnitView(unit=unit, connected=False) for unit in _units(config)}
@@ -100,8 +104,8 @@ class Drivers:
         match event:
             case CodePresented():
                 return self._code(unit, event)
-            case AckArrived() | AskArrived():
-                self._road.take(event)
+            case AckArrived() | AskArrived() | ClaimedArrived():
+                self._hear(event)
             case DocumentArrived():
                 return self._document(event)
             case _ if event_id in self._committing:
@@ -118,6 +122,12 @@ class Drivers:
             case CommandAnswered():
                 return self._doors(event_id, self._lockers.command_answered(event))
         return _nothing_to_commit()
+
+    def _hear(self, event: AckArrived | AskArrived | ClaimedArrived) -> None:
+        if isinstance(event, ClaimedArrived):
+            self._claimed(event.payload)
+        else:
+            self._road.take(event)
 
     def _code(self, unit: str, event: CodePresented) -> Awaitable[bytes]:
         station = self._config.station_of(unit)

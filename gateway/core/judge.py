@@ -15,7 +15,7 @@ from gateway.rules import answers, pickup, voucher
 from gateway.rules.answers import Before
 from gateway.rules.voucher import Terms
 from gateway.signed import Order
-from gateway.token import TokenKind
+from gateway.token import Claims, TokenKind
 
 ORDER_STATES: Final = {
     pickup.State.DEPOSIT_OPENING: "staging",
@@ -40,6 +40,7 @@ class Judge:
         self._catalog = catalog
         self._wall = wall
         self.used = counter.used
+        self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
 
     def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock, asked: Asked = REDEEM) -> Verdict:
         """Decide on a presented code: a voucher is redeemed, a pickup opens its door, everything else is refused with a reason."""
@@ -89,6 +90,8 @@ class Judge:
             if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
             return self._pickup(reference, code, station, staff, clock)
+        if shown.voucher_class in voucher.ASSIGNED and shown.claims is not None and self._asked.is_plain:
+            return self.assigned(shown.claims, code, station, staff, clock)
         refused = voucher.refusal_of_token(shown.voucher_class, shown.terms, self._store)
         if refused is not None:
             return self.refuse(refused, code, station, staff, clock, reference)

@@ -56,6 +56,7 @@ class Requests(Generic[V]):
         answer_of: The answer in a verdict.
         commit: Appends a verdict's rows with its stored answer; done after the fsync.
         act: What follows a verdict's commit.
+        waits: What a verdict has to wait for, and how it is decided then; None: it is decided.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Requests(Generic[V]):
         commit: Callable[[V, str, StoredAnswer], "asyncio.Future[None]"],
         act: Callable[[V], None],
         past: Past,
+        waits: "Callable[[V], tuple[asyncio.Future[str], Callable[[str], V]] | None]" = lambda verdict: None,
     ) -> None:
         self._past = past
         self._answer_of = answer_of
         self._commit = commit
         self._act = act
+        self._waits = waits
         self._requests: dict[str, Request] = {}
 
     def remember(self, stored: dict[str, StoredAnswer]) -> None:
@@ -90,10 +93,20 @@ class Requests(Generic[V]):
             return _given(known.answer)
         self._forget()
         verdict = judge()
-        stored = StoredAnswer(key, asked, answers.encode(self._answer_of(verdict)))
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._requests[key] = Request(asked, answered, self._past.now_ns(), self._past.place())
+        if (waiting := self._waits(verdict)) is not None:
+            heard, again = waiting
+            heard.add_done_callback(lambda done: self._answer(key, source_id, again(done.result()), answered))
+        else:
+            self._answer(key, source_id, verdict, answered)
+        return asyncio.shield(answered)
+
+    def _answer(self, key: str, source_id: str, verdict: V, answered: "asyncio.Future[bytes]") -> None:
+        request = self._requests[key]
+        stored = StoredAnswer(key, request.fingerprint, answers.encode(self._answer_of(verdict)))
         commit = self._commit(verdict, source_id, stored)
-        request = self._requests[key] = Request(asked, answered, self._past.now_ns(), self._past.place())
+        request.asked_ns, request.place = self._past.now_ns(), self._past.place()
 
         def act(_: "asyncio.Future[None]") -> None:
             self._act(verdict)
@@ -101,7 +114,6 @@ class Requests(Generic[V]):
             request.answer = stored.answer
 
         commit.add_done_callback(act)
-        return asyncio.shield(answered)
 
     def __len__(self) -> int:
         return len(self._requests)

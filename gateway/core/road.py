@@ -14,7 +14,7 @@ from gateway.core.views import LineView
 from gateway.errors import MalformedFrame
 from gateway.events import AckArrived, AskArrived, CatalogApplied, DocumentArrived, Lane, LineChanged, Row
 from gateway.ledger import Ledger, StoredDocument
-from gateway.link import LedgerReaches
+from gateway.link import ClaimWanted, LedgerReaches
 from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.signed import ACK_TAG, ASK_TAG, DOCUMENT_TAG, OPENING_NAME, Ack, Ask, Document, unseal
 
@@ -69,6 +69,7 @@ class Road:
         self._tell = tell
         self.catalog = Catalog(gateway, hq)
         self.listener: Listener
+        self.wanted: Callable[[], list[ClaimWanted]] = list  # what headquarters is to be asked for
         self._up, self._since_us, self._acked_us = False, clock.now().wall_us, 0
 
     def remember(self) -> None:
@@ -101,7 +102,7 @@ class Road:
         reach, cursors, number = self._ledger.reach, self._ledger.cursors, self._ledger.epoch.number
         open_ = [epoch for epoch, lanes in reach.items() if epoch == number or _waits(lanes, cursors.get(epoch, {}))]
         named = {epoch: reach[epoch] for epoch in open_}, {epoch: cursors.get(epoch, {}) for epoch in open_}
-        self._tell(LedgerReaches(number, *named, proven=self.listener.proven))
+        self._tell(LedgerReaches(number, *named, proven=self.listener.proven, claims=self.wanted()))
 
     # ------------------------------------------------------------ what comes down
 

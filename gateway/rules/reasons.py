@@ -195,10 +195,47 @@ REASONS: Final[dict[str, Reason]] = {
     "manager_needed": _reason(
         "僅原裝置或店長可取消此核銷", "Only the same device or a manager may reverse this", "請店長登入", "Please have a manager sign in"
     ),
+    "needs_grant": _reason(
+        "門市目前離線，請用手機取得本店授權碼",
+        "The shop is offline: it needs a pass for this shop from your phone",
+        "請用手機開啟票券連結，掃描畫面上的 QR 碼，再出示授權碼",
+        "Open your voucher's link, scan the QR code on the screen, then show the pass",
+    ),
+    "needs_online": _reason(
+        "此券需連線總部核銷，門市目前離線",
+        "Headquarters has to decide on this voucher, and the shop is offline",
+        "此券未被使用，請稍後再試",
+        "It was not used; please try again later",
+    ),
+    "assigned_elsewhere": _reason(
+        "此券已由其他門市保留",
+        "Another shop holds this voucher",
+        "請至該門市使用，或於票券頁面申請轉店",
+        "Use it there, or ask to move it on its page",
+    ),
+    "grant_stale": _reason(
+        "此授權碼已失效", "This pass is no longer valid", "請於票券頁面重新取得授權碼", "Please fetch a new one on your voucher's page"
+    ),
+    "grant_expired": _reason(
+        "此授權碼已過期", "This pass has run out", "請於票券頁面重新取得授權碼", "Please fetch a new one on your voucher's page"
+    ),
+    "lease_spent": _reason(
+        "本店可用額度不足",
+        "This shop holds too little of the balance",
+        "請降低金額，或待連線後再試",
+        "Try a smaller amount, or again when the shop is online",
+    ),
+    "recalled": _reason(
+        "此券正在轉店或退款", "This voucher is being moved or refunded", "請稍後於票券頁面查看", "Please look at its page in a while"
+    ),
+    "refunded": _reason("此券已退款", "This voucher was refunded", "請洽店員", "Please ask our staff"),
+    "unknown_voucher": _reason("總部查無此券", "Headquarters does not know this voucher", "請洽店員", "Please ask our staff"),
+    "claim_abandoned": _reason("查詢未完成", "The enquiry was not finished", "請再出示一次票券", "Please show the voucher once more"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
 }
 
 DECISIONS: Final[dict[str, Text]] = {
+    "pending": Text("正在向總部查詢", "Asking headquarters"),
     "redeemed": Text("核銷成功", "Redeemed"),
     "valid": Text("此券可使用", "This voucher can be used"),
     "authorized": Text("已為此筆結帳保留", "Held for this sale"),

@@ -17,6 +17,7 @@ from gateway.signed import CampaignLimit, Voucher
 from gateway.token import Claims, Flag, VoucherClass, voucher_ref
 
 REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
+ASSIGNED: Final = (VoucherClass.GRANTED, VoucherClass.HQ_LIVE)  # decided by `gateway.rules.assignment`
 MICROS: Final = 1_000_000
 
 

@@ -15,6 +15,7 @@ from cloud_bridge.hq.broker import BrokerAddress, Fence
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Feed
 from cloud_bridge.hq.ingest import Ingest
+from cloud_bridge.hq.journal import Journal
 from cloud_bridge.hq.registry import BoxRow, expect_box
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.mqtt import Incoming
@@ -245,7 +246,9 @@ class Headquarters:
         await self.store.open()
         press = Press(self.authority, backups.floor(self.folder))
         address = BrokerAddress("127.0.0.1", 1, None)
-        self.ingest = CaughtIngest(self.store, press, self.authority.root, self.clock, Feed(), address, Fence(frozenset()))
+        self.ingest = CaughtIngest(
+            self.store, press, self.authority.root, self.clock, Feed(), address, Fence(frozenset()), Journal(self.folder)
+        )
         self.ingest.sent = []
         self.ingest.backed_up = backups.Backups(self.folder, 2).reach
         await self.ingest.learn_boxes()

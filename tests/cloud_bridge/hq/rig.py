@@ -30,16 +30,22 @@ from gateway.signed import (
     ANSWER_TAG,
     ASK_TAG,
     BEAT_TAG,
+    CLAIM_TAG,
+    CLAIMED_TAG,
     DOCUMENT_TAG,
     MANIFEST_TAG,
+    RECALL_TAG,
     RENEWED_TAG,
     Ack,
     Ask,
     Beat,
     BeatAnswered,
+    Claim,
+    Claimed,
     Document,
     DocumentRef,
     Manifest,
+    Recall,
     Renewed,
     digest,
     seal,
@@ -167,12 +173,14 @@ class TestBox:
         self.manifests: list[Manifest] = []
         self.chunks: list[Chunk] = []
         self.renewed: list[Renewed] = []
+        self.claimed: list[bytes] = []
+        self.recalls: list[Recall] = []
         self.others: list[str] = []
         self.up = asyncio.Event()
         tls = TlsFiles(enrolment.ca_path, enrolment.cert_path, enrolment.key_path)
         self.mqtt = Mqtt(
             "127.0.0.1", port, f"box-{secrets.token_hex(8)}", tls, server_name="localhost",
-            subscriptions=[self.box.down(leaf) for leaf in ("ack", "ask", "beat", "manifest", "chunk", "renew")],
+            subscriptions=[self.box.down(leaf) for leaf in ("ack", "ask", "beat", "manifest", "chunk", "renew", "claimed")],
             on_message=self._heard, on_state=lambda up: self.up.set() if up else self.up.clear(), backoff_base_s=0.05, backoff_cap_s=0.3,
         )  # fmt: skip
 
@@ -188,6 +196,10 @@ class TestBox:
             self.answers.append(unseal(ANSWER_TAG, incoming.payload, keys, BeatAnswered))
         elif leaf == "manifest":
             self.manifests.append(unseal(MANIFEST_TAG, incoming.payload, keys, Manifest))
+        elif leaf == "claimed" and incoming.payload.startswith(RECALL_TAG):
+            self.recalls.append(unseal(RECALL_TAG, incoming.payload, keys, Recall))
+        elif leaf == "claimed":
+            self.claimed.append(incoming.payload)
         elif leaf == "renew":
             self.renewed.append(unseal(RENEWED_TAG, incoming.payload, keys, Renewed))
         else:
@@ -215,6 +227,18 @@ class TestBox:
         self.mqtt.publish(self.box.up("beat"), seal(BEAT_TAG, beat, self.enrolment.sign_key), 0)
         await until(lambda: len(self.answers) > before)
         return self.answers[-1]
+
+    async def claim_bytes(self, claim: Claim) -> bytes:
+        """Ask for a voucher; the sealed answer."""
+        before = len(self.claimed)
+        self.mqtt.publish(self.box.up("claim"), seal(CLAIM_TAG, claim, self.enrolment.sign_key), 1)
+        await until(lambda: len(self.claimed) > before)
+        return self.claimed[-1]
+
+    async def claim(self, voucher_id: str, **changes: Any) -> Claimed:
+        """Ask for a voucher, for a start that headquarters has heard of."""
+        claim = Claim(self.box.gateway, secrets.token_hex(16), voucher_id, "1-abc", True, 0, now_us())
+        return unseal(CLAIMED_TAG, await self.claim_bytes(msgspec.structs.replace(claim, **changes)), self.enrolment.hq_public, Claimed)
 
     async def document(self, name: str, version: int = 1) -> Document:
         """Fetch a document as a bridge does: manifest, pieces, hash, signature. At least that version."""

@@ -1,0 +1,106 @@
+"""The API of vouchers that headquarters assigns: issue, look, move, cancel, refund; boxes declared destroyed; exposure."""
+
+import secrets
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_bridge.hq import assignments, issuers
+from cloud_bridge.hq.api import Words
+from cloud_bridge.hq.assignments import AssignedRow
+from cloud_bridge.hq.documents import DAY_S, ISSUER, START_SLACK_S, Press
+from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.registry import RefusedAsk
+from gateway.codes import short_code
+from gateway.rules.assigning import Stand, Wish
+from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
+
+CLASSES: Final = {"granted": VoucherClass.GRANTED, "hq_live": VoucherClass.HQ_LIVE, "leased": VoucherClass.LEASED}
+
+
+class NewAssigned(BaseModel):
+    """A voucher that any shop may honour, each time by headquarters' assignment."""
+
+    model_config = ConfigDict(extra="forbid")
+    title_zh: Words
+    title_en: str = Field("", max_length=80)
+    voucher_class: Literal["granted", "hq_live", "leased"] = "granted"
+    valid_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    campaign: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
+    uses: Annotated[int, Field(ge=1, le=255)] = 1
+    value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+
+def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int) -> tuple[AssignedRow, str]:
+    """A new voucher, not stored yet, and the secret of its link, which is stored nowhere."""
+    identifier, secret, now_s = secrets.randbits(60), secrets.token_urlsafe(18), now_us // 1_000_000
+    voucher_class = CLASSES[asked.voucher_class]
+    claims = Claims(
+        kind=TokenKind.VOUCHER, key_id=key_id, issuer=ISSUER, identifier=identifier, campaign=asked.campaign,
+        not_before_s=now_s - START_SLACK_S, not_after_s=now_s + asked.valid_days * DAY_S, voucher_class=voucher_class, uses=asked.uses,
+        value_minor=asked.value_minor,
+    )  # fmt: skip
+    is_balance = voucher_class is VoucherClass.LEASED
+    units, reference = asked.value_minor if is_balance else asked.uses, voucher_ref(ISSUER, identifier)
+    row = AssignedRow(
+        voucher_id=reference, voucher_class=voucher_class, campaign=asked.campaign, title_zh=asked.title_zh,
+        title_en=asked.title_en or asked.title_zh, not_after_s=claims.not_after_s, units=units,
+        value_minor=1 if is_balance else asked.value_minor, token=press.sign(claims), short_code=short_code(identifier),
+        holder_sha256=assignments.holder_hash(secret), issued_us=now_us, stand=Stand(reference, units),
+    )  # fmt: skip
+    return row, secret
+
+
+def routes(office: Office) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/api", tags=["assigned vouchers"])
+    claims = office.ingest.claims
+
+    @router.post("/assigned", status_code=201, summary="Issue a voucher for any shop; the secret of its link is shown this once")
+    async def new(body: NewAssigned) -> dict[str, Any]:
+        key_id = await office.store.read(partial(issuers.signing_key_id, own=office.press.own_keys))
+        row, secret = issue(office.press, body, office.now_us(), key_id)
+        await office.store.write(partial(assignments.insert, row=row))
+        return describe(row) | {"secret": secret}
+
+    @router.get("/assigned/{voucher_id}", summary="A voucher, who holds it and what is wanted of it")
+    async def one(voucher_id: str) -> dict[str, Any]:
+        return describe(await _found(office, voucher_id))
+
+    @router.post("/assigned/{voucher_id}/{wish}", summary="move, cancel or refund it: at once, or when nobody holds it any more")
+    async def wanted(voucher_id: str, wish: Literal["move", "cancel", "refund"]) -> dict[str, Any]:
+        await claims.wish(voucher_id, Wish(wish))
+        return describe(await _found(office, voucher_id))
+
+    @router.post("/boxes/{gateway}/destroyed", summary="Declare a box destroyed: what it holds comes back, and is booked as exposure")
+    async def destroyed(gateway: str) -> dict[str, Any]:
+        changed = await claims.destroy(gateway)
+        return {"gateway": gateway, "freed": len(changed), "exposed_units": sum(stand.exposed for stand in changed)}
+
+    @router.get("/exposure", summary="What boxes hold, what destroyed ones may have cost, what was spent too late")
+    async def exposure() -> dict[str, Any]:
+        return await office.store.read(assignments.exposure)
+
+    return router
+
+
+async def _found(office: Office, voucher_id: str) -> AssignedRow:
+    row = await office.store.read(partial(assignments.find, voucher_id=voucher_id))
+    if row is None:
+        raise RefusedAsk(404, f"there is no assigned voucher {voucher_id}")
+    return row
+
+
+def describe(row: AssignedRow) -> dict[str, Any]:
+    """A voucher with its state; not the hash of its secret."""
+    stand = row.stand
+    holders = [{"gateway": kept.gateway, "number": kept.number, "units": kept.units, "spent": kept.total_spent} for kept in stand.kept]
+    state = stand.ended or ("requested" if stand.wish else "assigned" if stand.kept else "free" if stand.left else "used")
+    told = {name: value for name, value in msgspec.to_builtins(row).items() if name not in ("stand", "holder_sha256")}
+    return told | {
+        "state": state, "wish": stand.wish, "left": stand.left, "number": stand.number, "holders": holders, "exposed": stand.exposed,
+        "late": stand.late,
+    }  # fmt: skip

@@ -1,0 +1,236 @@
+"""Vouchers that headquarters assigns, at the desk: what this box holds is honoured, what it does not hold is asked for.
+
+The intent is committed before headquarters is asked, and asked under that identifier until it has answered, over restarts too. Who
+waits at the screen is answered after `WAIT_S` at the latest: pending is a state of the screen, never an answer, and what comes later is
+kept for the next scan. What is decided, and from which rows, is `gateway.rules.assignment`'s.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Struct
+
+from gateway import token
+from gateway.clock import Clock
+from gateway.core.counter import Verdict
+from gateway.errors import MalformedFrame
+from gateway.events import (
+    AssignmentTaken,
+    ClaimIntended,
+    ClaimSettled,
+    CodePresented,
+    Released,
+    Row,
+    SettledThrough,
+    TimeTrust,
+    VoucherRedeemed,
+)
+from gateway.ledger import Ledger
+from gateway.link import ClaimWanted
+from gateway.rules import answers, voucher
+from gateway.rules.assignment import Book, Running
+from gateway.rules.marks import NOWHERE, RowPlace
+from gateway.rules.voucher import Terms, Used
+from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Opening, Recall, unseal
+from gateway.token import VoucherClass
+
+log = logging.getLogger(__name__)
+
+WAIT_S: Final = 3.0
+SETTLE_LATER_S: Final = 120  # our clock and headquarters' may differ a little, and a shopper with a fresh end is served
+LOOK_EVERY_NS: Final = 10 * 10**9
+OFFLINE: Final = {VoucherClass.GRANTED: "needs_grant", VoucherClass.HQ_LIVE: "needs_online", VoucherClass.LEASED: "needs_online"}
+MOST_PENDING: Final = 500
+
+
+class Refuse(Protocol):
+    """How a refusal is made."""
+
+    def __call__(self, reason: str, code: CodePresented, station: str, staff: str | None, clock: Clock, reference: str = "") -> Verdict: ...
+
+
+class _Pending(Struct):
+    voucher_id: str
+    units: int
+    waiting: "list[asyncio.Future[str]]"
+    is_written: bool = True  # headquarters is asked only after the commit
+
+
+class Claims:
+    """The counter.
+
+    Args:
+        commit: Appends rows; done after the fsync.
+        admitted: Whether this start is proven.
+        up: Whether headquarters answers now.
+        tell_bridge: Names what is wanted to the bridge.
+        refuse: Makes a refusal.
+    """
+
+    def __init__(
+        self, gateway: str, hq: list[Ed25519PublicKey], clock: Clock, ledger: Ledger, commit: "Callable[[list[Row]], asyncio.Future[None]]",
+        admitted: Callable[[], bool], up: Callable[[], bool], tell_bridge: Callable[[], None], refuse: Refuse,
+    ) -> None:  # fmt: skip
+        self.book = Book(gateway)
+        self._gateway = gateway
+        self._hq = hq
+        self._clock = clock
+        self._ledger = ledger
+        self._commit = commit
+        self._admitted = admitted
+        self._up = up
+        self._tell_bridge = tell_bridge
+        self._refuse = refuse
+        self._pending: dict[str, _Pending] = {}
+        self._looked_ns = 0
+
+    # ------------------------------------------------------------ what has happened
+
+    def fold(self, row: ClaimIntended | ClaimSettled | AssignmentTaken, place: RowPlace = NOWHERE) -> None:
+        """Take a row about claims."""
+        if isinstance(row, ClaimIntended):
+            self._pending[row.claim_id] = _Pending(row.voucher_id, row.units, [])
+        else:
+            ended = self._pending.pop(row.claim_id or "", None)
+            for waiting in ended.waiting if ended is not None else ():
+                _end(waiting, row.outcome if isinstance(row, ClaimSettled) else "")
+        if isinstance(row, AssignmentTaken):
+            self.book.fold(row, place)
+
+    def adopt(self, opening: Opening, marks: dict[int, int]) -> None:
+        """Take headquarters' opening."""
+        self.book.adopt(opening.assigned, opening.settled_s, marks)
+
+    def wanted(self) -> list[ClaimWanted]:
+        """What headquarters has not answered yet, for the bridge."""
+        return [ClaimWanted(claim_id, one.voucher_id, one.units) for claim_id, one in self._pending.items() if one.is_written]
+
+    # ------------------------------------------------------------ deciding
+
+    def present(self, claims: token.Claims, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+        """Decide on a verified token of an assigned class."""
+        return self._judge(voucher.terms_of(claims), claims.voucher_class, code, station, staff, None)
+
+    def show(self, grant: Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+        """Decide on a verified grant from a shopper's phone: it stands for itself."""
+        clock.raise_floor(grant.issued_s * 1_000_000)
+        refused = self.book.refusal(grant, 1, self._running(), clock.bounds_us()[0])
+        if refused == "already_redeemed":  # the box may hold more than this grant tells of
+            held, _ = self.book.usable(grant.voucher_id, 1, self._running(), clock.bounds_us()[0])
+            refused = refused if held is None else None
+        if refused is not None:
+            return self._refuse(refused, code, station, staff, clock, grant.voucher_id)
+        terms = Terms(grant.voucher_id, 0, grant.issuer, grant.units, 0, grant.not_after_s, 0)
+        return self._use(terms, grant, [self._taken(grant, None)], code, station, staff)
+
+    def _judge(self, terms: Terms, kind: VoucherClass, code: CodePresented, station: str, staff: str | None, said: str | None) -> Verdict:
+        earliest_us, latest_us = self._clock.bounds_us()
+        refused = voucher.refusal(terms, Used(), {}, earliest_us, latest_us)
+        if refused is None:
+            grant, why = self.book.usable(terms.voucher_id, 1, self._running(), earliest_us)
+            if grant is not None:
+                return self._use(terms, grant, [], code, station, staff)
+            again = partial(self._judge, terms, kind, code, station, staff)
+            if said is None and why != "already_redeemed" and (waiting := self._ask(terms.voucher_id, 1, station)) is not None:
+                pending = answers.decision("pending", self._clock.now().wall_us, reference=terms.voucher_id)
+                return Verdict(answer=pending, station=station, wait=waiting, again=again)
+            refused = said or (why if why == "already_redeemed" else OFFLINE[kind])
+        return self._refuse(refused, code, station, staff, self._clock, terms.voucher_id)
+
+    def _use(self, terms: Terms, grant: Grant, rows: list[Row], code: CodePresented, station: str, staff: str | None) -> Verdict:
+        now, voucher_id = self._clock.now(), terms.voucher_id
+        use = VoucherRedeemed(
+            secrets.token_hex(8), voucher_id, terms.campaign, terms.issuer, station, code.read_point, staff,
+            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number,
+        )  # fmt: skip
+        answer = answers.decision("redeemed", now.wall_us, reference=voucher_id, redemption_id=use.redemption_id)
+        return Verdict(answer=answer, station=station, rows=[*rows, use])
+
+    # ------------------------------------------------------------ asking
+
+    def _ask(self, voucher_id: str, units: int, station: str) -> "asyncio.Future[str] | None":
+        """Wait for headquarters' word on a voucher; None: it cannot be asked now. The result is a reason, or "" for a grant."""
+        if not self._up() or len(self._pending) >= MOST_PENDING:
+            return None
+        waiting: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        asked = [one for one in self._pending.values() if one.voucher_id == voucher_id]
+        if asked:
+            asked[0].waiting.append(waiting)
+        else:
+            claim_id = secrets.token_hex(16)
+            committed = self._commit([ClaimIntended(claim_id, voucher_id, units, station, self._clock.now())])
+            pending = self._pending[claim_id]
+            pending.waiting, pending.is_written = [waiting], False
+
+            def ask(_: "asyncio.Future[None]") -> None:
+                pending.is_written = True
+                self._tell_bridge()
+
+            committed.add_done_callback(ask)
+        asyncio.get_running_loop().call_later(WAIT_S, _end, waiting)
+        return waiting
+
+    def take(self, payload: bytes) -> None:
+        """Take what came on the downward leaf."""
+        try:
+            if payload.startswith(RECALL_TAG):
+                self._give_back(unseal(RECALL_TAG, payload, self._hq, Recall))
+            else:
+                self._hear(unseal(CLAIMED_TAG, payload, self._hq, Claimed))
+        except MalformedFrame as error:
+            log.warning("a message from headquarters was not believed: %s", error)
+
+    def _hear(self, said: Claimed) -> None:
+        if said.gateway != self._gateway:
+            raise MalformedFrame("an answer for another box")
+        self._clock.raise_floor(said.hq_time_us)
+        if said.claim_id not in self._pending:
+            return  # answered before
+        if said.grant is None:
+            self._commit([ClaimSettled(said.claim_id, said.reason or "unknown_voucher", self._clock.now())])
+        elif said.grant.voucher_id != self._pending[said.claim_id].voucher_id or said.grant.gateway != self._gateway:
+            raise MalformedFrame("an assignment that was not asked for")
+        else:
+            self._commit([self._taken(said.grant, said.claim_id)])
+        self._tell_bridge()
+
+    def _give_back(self, recall: Recall) -> None:
+        if recall.gateway != self._gateway:
+            raise MalformedFrame("a recall for another box")
+        if any(one.voucher_id == recall.voucher_id for one in self._pending.values()):
+            return  # somebody stands at the counter
+        if self.book.may_release(recall.voucher_id, recall.number, self._running()):
+            self._commit([Released(recall.voucher_id, recall.number, self.book.opening, self._clock.now())])
+
+    # ------------------------------------------------------------ settling
+
+    def look(self) -> None:
+        """Promise never again to honour what has ended, once headquarters' time says it has; now and then is enough."""
+        now = self._clock.now()
+        if now.mono_ns - self._looked_ns < LOOK_EVERY_NS or now.trust is not TimeTrust.SYNCED:
+            return
+        self._looked_ns = now.mono_ns
+        past = [end_s for end_s in self.book.ends_s() if end_s + SETTLE_LATER_S <= now.wall_us // 1_000_000]
+        through_s = past[-1] if past else self.book.settled_s
+        if through_s and self.book.may_settle(through_s, self._running()):
+            self._commit([SettledThrough(through_s, self.book.opening, now)])
+
+    # ------------------------------------------------------------ inside
+
+    def _running(self) -> Running:
+        return Running(self._ledger.epoch.name, self._ledger.epoch.number, self._admitted())
+
+    def _taken(self, grant: Grant, claim_id: str | None) -> AssignmentTaken:
+        return AssignmentTaken(
+            grant.voucher_id, grant.number, grant.units, grant.not_after_s, grant.issued_s, grant.epoch, claim_id, self._clock.now()
+        )
+
+
+def _end(waiting: "asyncio.Future[str]", said: str = "") -> None:
+    if not waiting.done():
+        waiting.set_result(said)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from typing import Final
 
-BENCHMARKS: Final = ("footprint", "ledger", "drain", "ingest")
+BENCHMARKS: Final = ("footprint", "ledger", "drain", "ingest", "offline_day")
 
 
 def main() -> None:

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from typing import Final
 
-BENCHMARKS: Final = ("footprint", "ledger", "redeem", "race", "drain", "ingest", "campaign_oracle", "verify")
+BENCHMARKS: Final = (
+    "footprint", "ledger", "redeem", "race", "drain", "ingest", "campaign_oracle", "offline_day", "verify",
+)  # fmt: skip
 
 
 def main() -> None:

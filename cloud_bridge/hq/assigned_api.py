@@ -18,6 +18,7 @@ from gateway.codes import short_code
 from gateway.rules.assigning import Stand, Wish
 from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
 
+SECRET_B: Final = 16
 CLASSES: Final = {"granted": VoucherClass.GRANTED, "hq_live": VoucherClass.HQ_LIVE, "leased": VoucherClass.LEASED}
 
 
@@ -36,7 +37,7 @@ class NewAssigned(BaseModel):
 
 def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int) -> tuple[AssignedRow, str]:
     """A new voucher, not stored yet, and the secret of its link, which is stored nowhere."""
-    identifier, secret, now_s = secrets.randbits(60), secrets.token_urlsafe(18), now_us // 1_000_000
+    identifier, secret, now_s = secrets.randbits(60), secrets.token_bytes(SECRET_B), now_us // 1_000_000
     voucher_class = CLASSES[asked.voucher_class]
     claims = Claims(
         kind=TokenKind.VOUCHER, key_id=key_id, issuer=ISSUER, identifier=identifier, campaign=asked.campaign,
@@ -49,9 +50,9 @@ def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int) -> tuple[A
         voucher_id=reference, voucher_class=voucher_class, campaign=asked.campaign, title_zh=asked.title_zh,
         title_en=asked.title_en or asked.title_zh, not_after_s=claims.not_after_s, units=units,
         value_minor=1 if is_balance else asked.value_minor, token=press.sign(claims), short_code=short_code(identifier),
-        holder_sha256=assignments.holder_hash(secret), issued_us=now_us, stand=Stand(reference, units),
+        holder_sha256=assignments.holder_hash(reference, secret), issued_us=now_us, stand=Stand(reference, units),
     )  # fmt: skip
-    return row, secret
+    return row, secret.hex()
 
 
 def routes(office: Office) -> APIRouter:

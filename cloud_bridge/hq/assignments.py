@@ -56,9 +56,9 @@ def find(db: Connection, voucher_id: str) -> AssignedRow | None:
     )
 
 
-def holder_hash(secret: str) -> str:
-    """What is stored of the secret in a voucher's link."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+def holder_hash(voucher_id: str, secret: bytes) -> str:
+    """What is stored of the secret in a voucher's link: of this voucher's and of no other's."""
+    return hashlib.sha256(b"SGH1 holder\n" + voucher_id.encode() + b"\n" + secret).hexdigest()
 
 
 # ---------------------------------------------------------------- giving

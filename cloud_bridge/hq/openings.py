@@ -144,11 +144,18 @@ def judge(db: Connection, press: Press, row: BoxRow, said: Said, now_us: int) ->
     _look(db, row, said, now_us)
     alarmed_us = db.execute("SELECT max(at_us) FROM alarms WHERE gateway = ? AND settled_us = 0", (row.gateway,)).fetchone()[0]
     last = last_pressed(db, row.gateway)
-    if said.proven and alarmed_us is None:
+    if said.proven and alarmed_us is None and not _is_behind(db, row.gateway, said, last):
         return False, last, False
     if last is not None and last.epoch == said.epoch and _will_do(db, row, said, last, alarmed_us, now_us):
         return True, last, False
     return True, press_opening(db, press, row, said.epoch, now_us), True
+
+
+def _is_behind(db: Connection, gateway: str, said: Said, last: Pressed | None) -> bool:
+    """Whether the newest opening went to another start and was never taken: till this one has its own, nothing it writes frees."""
+    if last is None or last.applied_us or last.epoch == said.epoch:
+        return False
+    return db.execute("SELECT 1 FROM holdings WHERE gateway = ? AND live = 1 LIMIT 1", (gateway,)).fetchone() is not None
 
 
 def last_pressed(db: Connection, gateway: str) -> Pressed | None:

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
+from gateway import grant as grants
 from gateway import token
 from gateway.clock import Clock
 from gateway.core.counter import Verdict
@@ -37,7 +38,7 @@ from gateway.rules.assignment import Book, Running
 from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.rules.voucher import Terms, Used
 from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Opening, Recall, unseal
-from gateway.token import VoucherClass
+from gateway.token import VoucherClass, voucher_ref
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ SETTLE_LATER_S: Final = 120  # our clock and headquarters' may differ a little, 
 LOOK_EVERY_NS: Final = 10 * 10**9
 OFFLINE: Final = {VoucherClass.GRANTED: "needs_grant", VoucherClass.HQ_LIVE: "needs_online", VoucherClass.LEASED: "needs_online"}
 MOST_PENDING: Final = 500
+ANOTHER: Final = ""  # no box and no start is called that
 
 
 class Refuse(Protocol):
@@ -115,6 +117,17 @@ class Claims:
     def present(self, claims: token.Claims, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a verified token of an assigned class."""
         return self._judge(voucher.terms_of(claims), claims.voucher_class, code, station, staff, None)
+
+    def bring(self, code_of: grants.Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+        """Decide on a grant's verified code, which calls its box and start by digests."""
+        running = self._running().epoch
+        named = running if code_of.epoch == grants.epoch_digest(running) else ANOTHER
+        grant = Grant(
+            voucher_id=voucher_ref(code_of.issuer, code_of.identifier), number=code_of.assignment,
+            gateway=self._gateway if code_of.box == grants.box_digest(self._gateway) else ANOTHER, units=code_of.left,
+            not_after_s=code_of.not_after_s, issued_s=code_of.issued_s, epoch=named if code_of.epoch else None, issuer=code_of.issuer,
+        )  # fmt: skip
+        return self.show(grant, code, station, staff, clock)
 
     def show(self, grant: Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a verified grant from a shopper's phone: it stands for itself."""

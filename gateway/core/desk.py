@@ -105,7 +105,8 @@ class Desk:
             config.store.gateway, hq, clock, self._ledger, commit, lambda: self._admissions.admitted, lambda: self._road.up,
             self._road.tell_bridge, self._judge.refuse,
         )  # fmt: skip
-        self._judge.assigned, self._road.wanted = self._claims.present, self._claims.wanted
+        self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
+        self._road.wanted = self._claims.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(

@@ -11,6 +11,7 @@ from gateway.core.counter import REDEEM, Asked, Counter, Doing, Shown
 from gateway.core.counter import Verdict as Verdict
 from gateway.errors import MalformedFrame
 from gateway.events import CodePresented, RedemptionRefused
+from gateway.grant import Grant
 from gateway.rules import answers, pickup, voucher
 from gateway.rules.answers import Before
 from gateway.rules.voucher import Terms
@@ -41,6 +42,7 @@ class Judge:
         self._wall = wall
         self.used = counter.used
         self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
+        self.granted: Callable[[Grant, CodePresented, str, str | None, Clock], Verdict]  # decides on a grant that a phone brings
 
     def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock, asked: Asked = REDEEM) -> Verdict:
         """Decide on a presented code: a voucher is redeemed, a pickup opens its door, everything else is refused with a reason."""
@@ -90,6 +92,8 @@ class Judge:
             if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
             return self._pickup(reference, code, station, staff, clock)
+        if shown.grant is not None and not shown.grant.is_amount and self._asked.is_plain:
+            return self.granted(shown.grant, code, station, staff, clock)
         if shown.voucher_class in voucher.ASSIGNED and shown.claims is not None and self._asked.is_plain:
             return self.assigned(shown.claims, code, station, staff, clock)
         refused = voucher.refusal_of_token(shown.voucher_class, shown.terms, self._store)

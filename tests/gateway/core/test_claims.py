@@ -153,7 +153,7 @@ async def test_only_headquarters_word_for_this_box_and_this_claim_counts(shop: S
     await hq.give(secrets.token_hex(16))
     await hq.give(asked.claim_id, gateway="box-8")
     await hq.give(asked.claim_id, voucher_id=voucher_ref(1, 43))
-    await hq.say(b"SGG1 nonsense")
+    await hq.say(b"SGY1 nonsense")
     assert (await showed).reason == "needs_grant"
     assert not shop.rows(AssignmentTaken)
 

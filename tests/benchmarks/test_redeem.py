@@ -12,8 +12,8 @@ from gateway.token import unpack
 @pytest.mark.slow
 def test_all_sides_are_measured_in_turns(tmp_path: Path) -> None:
     found = redeem.durability(tmp_path, rounds=1, seconds=0.4, environment=dict(os.environ))
-    sides = {"raw", "raw_p99_ms", "rate_1", "p99_1_ms", "rate_16", "p99_16_ms", "noop"}
-    ratios = {"rate_1_over_raw", "rate_16_over_raw", "p99_16_over_raw_p99", "rate_16_over_noop"}
+    sides = {"raw", "raw_p99_ms", "rate_1", "p99_1_ms", "rate_16", "p99_16_ms", "noop", "bare_noop"}
+    ratios = {"rate_1_over_raw", "rate_16_over_raw", "p99_16_over_raw_p99", "rate_16_over_noop", "rate_16_over_bare_noop"}
     assert set(found) == sides | ratios
     assert min(found.values()) > 0
     assert found["noop"] > found["rate_16"]

@@ -1,7 +1,8 @@
 """Redeeming over HTTP: durable redemptions a second and how long they take, through a real core's doors.
 
 The yardsticks run in turns with it: plain SQLite that makes one row durable at a time (WAL, synchronous=FULL; in a process of its
-own), and a route of the same server that reads its body and answers, and does nothing else. `_sd` means that each fsync takes 5 ms
+own); the same server's route that does nothing, `GET /healthz` (`noop`); and, harder, a route made for this that only reads its body
+and answers, with neither framework nor access control around it (`bare_noop`). `_sd` means that each fsync takes 5 ms
 longer, on both sides alike: the order of an SD card. Every number is a median of rounds; ratios are medians of each round's own.
 
 Clients speak HTTP over connections that stay open, each as a paired till, each waiting for its answer before it asks again. Every
@@ -11,6 +12,8 @@ code is shown once. What comes back is counted against the ledger at the end.
 import argparse
 import asyncio
 import contextlib
+import gc
+import itertools
 import json
 import os
 import secrets
@@ -30,6 +33,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.ledger import SLOW_SYNC_US, compiled, redemption
+from gateway import memory
 from gateway.chain import encode_event
 from gateway.clock import SystemClock
 from gateway.codes import recognise
@@ -68,6 +72,7 @@ async def be_shop(folder: Path) -> None:
     migrate(config.ledger_path)
     async with open_doors(config, SystemClock()) as doors:
         keys = [await doors.shop.desk.devices.pair("pos", "counter", f"till {number}", "s-2") for number in range(MOST_CLIENTS)]
+        memory.give_back()  # as every unit does when it has settled
         print(json.dumps({"port": int(doors.url.rpartition(":")[2]), "keys": keys}), flush=True)
         while (await asyncio.to_thread(sys.stdin.readline)).strip():
             print(len(doors.shop.rows(VoucherRedeemed)), flush=True)
@@ -111,17 +116,20 @@ def p99(waits: list[float]) -> float:
 # ---------------------------------------------------------------- the clients
 
 
-async def clients(port: int, keys: list[str], path: str, codes: Iterator[str], seconds: float) -> tuple[float, float, int]:
+async def clients(
+    port: int, keys: list[str], path: str, codes: Iterator[str], seconds: float, method: str = "POST"
+) -> tuple[float, float, int]:
     """As many as there are keys: answers a second, their p99 in seconds, and how many redeemed."""
     waits, redeemed, ends_s = list[float](), 0, time.perf_counter() + seconds
 
     async def one(key: str) -> None:
         nonlocal redeemed
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         while (begun_s := time.perf_counter()) < ends_s:
             body = b'{"station":"counter","code":"%b","presentation_id":"%b"}' % (next(codes).encode(), secrets.token_hex(16).encode())
-            writer.write(b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body))
+            sent = b"Content-Length: %d\r\n\r\n%b" % (len(body), body) if method == "POST" else b"\r\n"
+            writer.write(head.encode() + sent)
             answer = await reader.readuntil(ANSWERED)
             length = int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
             body = await reader.readexactly(length)
@@ -166,6 +174,7 @@ def durability(folder: Path, rounds: int, seconds: float, environment: dict[str,
         told, total = json.loads(_read(shop)), 0
         _read(raw)
         codes = Codes()
+        gc.freeze()  # the clients' own pauses are not the shop's
         for _ in range(rounds):
             rate, wait_s = json.loads(_ask(raw, str(seconds)))
             _note(found, raw=rate, raw_p99_ms=wait_s * 1e3)
@@ -174,8 +183,8 @@ def durability(folder: Path, rounds: int, seconds: float, environment: dict[str,
                 rate, wait_s, redeemed = asyncio.run(clients(told["port"], told["keys"][:number], "/v1/redeem", codes, seconds))
                 _note(found, **{f"rate_{number}": rate, f"p99_{number}_ms": wait_s * 1e3})
                 total += redeemed
-            codes.sign(int(6_000 * seconds))
-            _note(found, noop=asyncio.run(clients(told["port"], told["keys"], "/noop", codes, seconds))[0])
+            _note(found, noop=asyncio.run(clients(told["port"], told["keys"], "/healthz", itertools.repeat("x"), seconds, "GET"))[0])
+            _note(found, bare_noop=asyncio.run(clients(told["port"], told["keys"], "/noop", itertools.repeat("x"), seconds))[0])
         held = int(_ask(shop, "count"))
     assert held == total, f"{total} were told that they redeemed, the ledger holds {held}"
     return {name: statistics.median(values) for name, values in found.items()} | _ratios(found)
@@ -184,7 +193,7 @@ def durability(folder: Path, rounds: int, seconds: float, environment: dict[str,
 def _ratios(found: dict[str, list[float]]) -> dict[str, float]:
     pairs = {
         "rate_1_over_raw": ("rate_1", "raw"), "rate_16_over_raw": ("rate_16", "raw"), "p99_16_over_raw_p99": ("p99_16_ms", "raw_p99_ms"),
-        "rate_16_over_noop": ("rate_16", "noop"),
+        "rate_16_over_noop": ("rate_16", "noop"), "rate_16_over_bare_noop": ("rate_16", "bare_noop"),
     }  # fmt: skip
     return {name: statistics.median(a / b for a, b in zip(found[x], found[y], strict=True)) for name, (x, y) in pairs.items()}
 

@@ -52,8 +52,8 @@ class TillTable(Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=1440, description="How long a redemption may be reversed here, unless its campaign says otherwise; 0: never.")
     ] = 10
     requests_per_s: Annotated[
-        int, Meta(ge=1, le=100_000, description="Requests a second of one device, after twice as many at once; more get 429.")
-    ] = 50
+        int, Meta(ge=1, le=100_000, description="Requests a second with one key, after twice as many at once; more get 429.")
+    ] = 100
 
 
 class StationTable(Struct, frozen=True, forbid_unknown_fields=True):

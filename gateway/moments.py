@@ -13,7 +13,7 @@ class TimeTrust(IntEnum):
     UNTRUSTED = 2  # T2: it lies before something that has happened
 
 
-class Instant(Struct, frozen=True, array_like=True):
+class Instant(Struct, frozen=True, array_like=True, gc=False):
     """A moment: what the wall clock said, and what it was worth."""
 
     wall_us: int

@@ -93,7 +93,7 @@ class Till:
                 status, answer = self._post(f"/v1/{verb}", body)
             except OSError as error:
                 status, answer = 0, {"error": str(error)}
-            if status not in (0, 503):
+            if status not in (0, 429, 503):
                 return Exchange(verb, body, status, answer, number, (time.monotonic() - begun_s) * 1e3)
             time.sleep(PAUSE_S)
         raise StoreError(f"the shop does not answer at {self.url}", "Is the store running? `make store` starts one")

@@ -28,7 +28,7 @@ class ConflictingKey(StoreError):
     """The same idempotency key came with another request."""
 
 
-class Request(Struct):
+class Request(Struct, gc=False):  # kept by the ten thousand, and in no cycle once it is answered
     """What it was, and its answer: a future until the commit, bytes from then on."""
 
     fingerprint: bytes

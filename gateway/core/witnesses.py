@@ -86,6 +86,7 @@ class Witnesses:
         self._closed: dict[str, int] = {}
         self._present: set[str] = set()  # devices that have shown in this life that they keep marks
         self._since_ack: set[str] = set()
+        self._made = (-1, "", b"")  # the newest mark: its row, head and text
 
     def expect(self, seen: frozenset[str]) -> None:
         """Those whose sight since the last acknowledgement is written down already."""
@@ -102,13 +103,23 @@ class Witnesses:
     def mark(self, device_id: str, older: Mark | None = None) -> str:
         """The mark a device should keep now; with `older`, one that descends from it wherever that is true."""
         seq, head = self._committed()
+        if older is None:
+            self._saw(device_id, seq)
+            return self._sealed(device_id, self._newest(seq, head))
         past = dict(list(self._past.items())[-RECENT_EPOCHS:])
-        if older is not None and older.epoch in self._past:
+        if older.epoch in self._past:
             past[older.epoch] = self._past[older.epoch]
-        if older is not None and self._is_closed(older):
+        if self._is_closed(older):
             past[older.epoch] = max(older.seq, past.get(older.epoch, 0))
         self._saw(device_id, seq)
-        return self._sealed(device_id, Mark(self._gateway, self._ledger.epoch.name, seq, head, past))
+        return self._sealed(device_id, msgspec.json.encode(Mark(self._gateway, self._ledger.epoch.name, seq, head, past)))
+
+    def _newest(self, seq: int, head: str) -> bytes:
+        """What every device may keep now: the same for all that were answered by one commit, so it is made once."""
+        if self._made[:2] != (seq, head):
+            past = dict(list(self._past.items())[-RECENT_EPOCHS:])
+            self._made = seq, head, msgspec.json.encode(Mark(self._gateway, self._ledger.epoch.name, seq, head, past))
+        return self._made[2]
 
     def hear(self, device_id: str, text: str) -> Heard:
         """Judge what a device presents."""
@@ -144,8 +155,7 @@ class Witnesses:
         seq, head = self._ledger.head.get(Lane.MONEY, (0, b""))
         return seq, head.hex()
 
-    def _sealed(self, device_id: str, mark: Mark) -> str:
-        body = msgspec.json.encode(mark)
+    def _sealed(self, device_id: str, body: bytes) -> str:
         return f"{_text(body)}.{_text(self._mac(device_id, body))}"
 
     def _read(self, device_id: str, text: str) -> Mark | None:

@@ -96,6 +96,10 @@ class Access:
         self._desk.devices.see(device)
         return Actor(device.device_id, None, frozenset({device.kind})), device if _bearer(request) is not None else None
 
+    def credential(self, request: Request, station: str) -> str:
+        """What a known caller shows of itself: its own key, so that browsers of one device count each for itself."""
+        return request.cookies.get(COOKIE + station) or _bearer(request) or request.cookies.get(STAFF_COOKIE) or ""
+
     def _person(self, request: Request, station: str, live: list[Device]) -> Actor:
         person = self.presenter(request, station)
         phone = next((one for one in live if one.station == PHONES), None)

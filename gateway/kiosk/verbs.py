@@ -195,7 +195,7 @@ def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[
             return Response(problem("bad_input", fields=_fields(error)), 422, media_type=JSON)
         station = known_station(desk, asked.station)
         actor, till = access.caller(request, station, live)
-        if wait_s := pace.wait_s(actor.device or actor.staff or ""):
+        if wait_s := pace.wait_s(access.credential(request, station)):
             raise HTTPException(429, "too_fast", {"retry-after": str(int(wait_s) + 1)})
         if not verb.who & actor.roles:
             await desk.till.deny(verb.name, station, actor)

@@ -7,7 +7,7 @@ from gateway.rules.priced import Priced
 from gateway.rules.reasons import DECISIONS, NOTHING, REASONS, Text
 
 
-class Before(Struct, frozen=True):
+class Before(Struct, frozen=True, gc=False):
     """Who used it before, when and where: what a second scan is told."""
 
     at_us: int

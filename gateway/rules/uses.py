@@ -37,7 +37,7 @@ class Amount(Struct, frozen=True):
 NOTHING: Final = Amount()
 
 
-class Use(Struct):
+class Use(Struct, gc=False):  # kept by the ten thousand, and in no cycle
     """One redemption."""
 
     redemption_id: str

@@ -48,7 +48,7 @@ class Customer(threading.Thread):
             try:
                 return dict(self._web.call("/v1/redeem", json.dumps(body).encode()))
             except Refused as error:
-                assert error.status in (0, 503), error
+                assert error.status in (0, 429, 503), error
                 time.sleep(0.1)
 
 

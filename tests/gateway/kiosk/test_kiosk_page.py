@@ -11,6 +11,7 @@ import pytest
 import segno
 from playwright.async_api import Browser, Page, expect
 
+from gateway.rules import answers
 from tests.gateway.kiosk.conftest import Shop, open_browser, open_shop
 from tests.gateway.kiosk.desk_stand import ATTACK, CAKE, COFFEE, PICKUP, TOKEN, XSS, DeskStand
 
@@ -88,6 +89,18 @@ async def test_a_pickup_follows_its_door_to_the_end(browser: Browser, shop: Shop
     await expect(page.locator('[data-decision="collected"]')).to_be_visible()
     shop.desk.show("lockers", None)
     await expect(page.locator("#attract")).to_be_visible()
+
+
+async def test_a_lesson_looks_like_one_and_never_like_a_sale(browser: Browser, shop: Shop) -> None:
+    page = await open_kiosk(browser, shop)
+    practised = answers.decision("redeemed", 1, reference="x", uses_left=2, practice=True)
+    shop.desk.show("counter", practised)
+    await expect(page.locator(".result.practice .lesson")).to_have_text("練習模式：不計入任何紀錄")
+    await expect(page.locator("#result .order")).to_have_text("剩餘次數 2")
+    lesson = await page.evaluate("getComputedStyle(document.querySelector('.result')).backgroundImage")
+    shop.desk.show("counter", msgspec.structs.replace(practised, practice=False))
+    await expect(page.locator(".result.practice")).to_have_count(0)
+    assert await page.evaluate("getComputedStyle(document.querySelector('.result')).backgroundImage") != lesson
 
 
 async def test_a_dropped_picture_is_read_here_and_redeemed(browser: Browser, shop: Shop) -> None:

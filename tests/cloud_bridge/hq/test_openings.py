@@ -54,7 +54,7 @@ async def start_of(hq: Hq, store: str = "s1") -> Any:
 async def raised(hq: Hq) -> Any:
     """Its alarms, once there are any: a beat is answered first and looked into then."""
     async with asyncio.timeout(10):
-        while not (found := (await start_of(hq))["alarms"]):
+        while not (found := (await start_of(hq))["alarms"]):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return found
 

@@ -35,6 +35,7 @@ from gateway.link import ClaimWanted
 from gateway.rules import answers, voucher
 from gateway.rules.assignment import Book, Running
 from gateway.rules.marks import NOWHERE, RowPlace
+from gateway.rules.reasons import REASONS
 from gateway.rules.voucher import Terms, Used
 from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Opening, Recall, unseal
 from gateway.token import VoucherClass
@@ -52,6 +53,17 @@ class Refuse(Protocol):
     """How a refusal is made."""
 
     def __call__(self, reason: str, code: CodePresented, station: str, staff: str | None, clock: Clock, reference: str = "") -> Verdict: ...
+
+
+class _Asked(Struct, frozen=True):
+    """What is decided on."""
+
+    terms: Terms
+    kind: VoucherClass
+    units: int
+    code: CodePresented
+    station: str
+    staff: str | None
 
 
 class _Pending(Struct):
@@ -113,8 +125,13 @@ class Claims:
     # ------------------------------------------------------------ deciding
 
     def present(self, claims: token.Claims, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
-        """Decide on a verified token of an assigned class."""
-        return self._judge(voucher.terms_of(claims), claims.voucher_class, code, station, staff, None)
+        """Decide on a verified token of an assigned class: one use."""
+        del clock
+        return self._judge(_Asked(voucher.terms_of(claims), claims.voucher_class, 1, code, station, staff), None)
+
+    def spend(self, claims: token.Claims, amount_minor: int, code: CodePresented, station: str, staff: str | None) -> Verdict:
+        """Decide on an amount of a balance, by its verified token; headquarters is asked for a share that is large enough."""
+        return self._judge(_Asked(voucher.terms_of(claims), claims.voucher_class, amount_minor, code, station, staff), None)
 
     def show(self, grant: Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a verified grant from a shopper's phone: it stands for itself."""
@@ -126,30 +143,32 @@ class Claims:
         if refused is not None:
             return self._refuse(refused, code, station, staff, clock, grant.voucher_id)
         terms = Terms(grant.voucher_id, 0, grant.issuer, grant.units, 0, grant.not_after_s, 0)
-        return self._use(terms, grant, [self._taken(grant, None)], code, station, staff)
+        return self._use(_Asked(terms, VoucherClass.GRANTED, 1, code, station, staff), grant, [self._taken(grant, None)])
 
-    def _judge(self, terms: Terms, kind: VoucherClass, code: CodePresented, station: str, staff: str | None, said: str | None) -> Verdict:
-        earliest_us, latest_us = self._clock.bounds_us()
-        refused = voucher.refusal(terms, Used(), {}, earliest_us, latest_us)
+    def _judge(self, asked: _Asked, said: str | None) -> Verdict:
+        """Decide; `said` is what headquarters answered, "" for a grant or for nothing in time, None: it was not asked."""
+        voucher_id, (earliest_us, latest_us) = asked.terms.voucher_id, self._clock.bounds_us()
+        refused = voucher.refusal(asked.terms, Used(), {}, earliest_us, latest_us)
         if refused is None:
-            grant, why = self.book.usable(terms.voucher_id, 1, self._running(), earliest_us)
+            grant, why = self.book.usable(voucher_id, asked.units, self._running(), earliest_us)
             if grant is not None:
-                return self._use(terms, grant, [], code, station, staff)
-            again = partial(self._judge, terms, kind, code, station, staff)
-            if said is None and why != "already_redeemed" and (waiting := self._ask(terms.voucher_id, 1, station)) is not None:
-                pending = answers.decision("pending", self._clock.now().wall_us, reference=terms.voucher_id)
-                return Verdict(answer=pending, station=station, wait=waiting, again=again)
-            refused = said or (why if why == "already_redeemed" else OFFLINE[kind])
-        return self._refuse(refused, code, station, staff, self._clock, terms.voucher_id)
+                return self._use(asked, grant, [])
+            is_balance, is_spent = asked.kind is VoucherClass.LEASED, why == "already_redeemed"
+            may_ask = said is None and (is_balance or not is_spent)
+            if may_ask and (waiting := self._ask(voucher_id, asked.units, asked.station)) is not None:
+                pending = answers.decision("pending", self._clock.now().wall_us, reference=voucher_id)
+                return Verdict(answer=pending, station=asked.station, wait=waiting, again=partial(self._judge, asked))
+            refused = said or ("lease_spent" if is_balance and (is_spent or said == "") else why if is_spent else OFFLINE[asked.kind])
+        return self._refuse(refused, asked.code, asked.station, asked.staff, self._clock, voucher_id)
 
-    def _use(self, terms: Terms, grant: Grant, rows: list[Row], code: CodePresented, station: str, staff: str | None) -> Verdict:
-        now, voucher_id = self._clock.now(), terms.voucher_id
+    def _use(self, asked: _Asked, grant: Grant, rows: list[Row]) -> Verdict:
+        now, voucher_id = self._clock.now(), asked.terms.voucher_id
         use = VoucherRedeemed(
-            secrets.token_hex(8), voucher_id, terms.campaign, terms.issuer, station, code.read_point, staff,
-            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number,
+            secrets.token_hex(8), voucher_id, asked.terms.campaign, asked.terms.issuer, asked.station, asked.code.read_point, asked.staff,
+            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number, units=asked.units,
         )  # fmt: skip
         answer = answers.decision("redeemed", now.wall_us, reference=voucher_id, redemption_id=use.redemption_id)
-        return Verdict(answer=answer, station=station, rows=[*rows, use])
+        return Verdict(answer=answer, station=asked.station, rows=[*rows, use])
 
     # ------------------------------------------------------------ asking
 
@@ -192,7 +211,8 @@ class Claims:
         if said.claim_id not in self._pending:
             return  # answered before
         if said.grant is None:
-            self._commit([ClaimSettled(said.claim_id, said.reason or "unknown_voucher", self._clock.now())])
+            reason = said.reason if said.reason in REASONS else "needs_online"  # of a later release
+            self._commit([ClaimSettled(said.claim_id, reason, self._clock.now())])
         elif said.grant.voucher_id != self._pending[said.claim_id].voucher_id or said.grant.gateway != self._gateway:
             raise MalformedFrame("an assignment that was not asked for")
         else:

@@ -39,7 +39,7 @@ from gateway.signed import (
     Recall,
     seal,
 )
-from gateway.token import VoucherClass, voucher_ref
+from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
 from tests.conftest import HQ_KEY, STRANGER_KEY, VirtualClock, until
 from tests.gateway.core.shop import END_S, GATEWAY, Shop, presented, voucher_token
 
@@ -250,3 +250,32 @@ async def test_a_doubted_start_honours_only_what_names_it_until_headquarters_ope
     await hq.recall(4)
     await until(lambda: bool(shop.rows(Released)))
     assert [(row.number, row.opening) for row in shop.rows(Released)] == [(4, 5)]
+
+
+async def test_an_amount_is_spent_from_what_this_shop_holds_and_the_rest_is_asked_for(shop: Shop, hq: Hq) -> None:
+    desk = shop.desk
+    balance = Claims(kind=TokenKind.VOUCHER, key_id=1, issuer=1, identifier=42, not_after_s=END_S, voucher_class=VoucherClass.LEASED)
+
+    async def spend(amount_minor: int) -> Answer:
+        code = presented(b"balance")
+        judge = lambda: desk._claims.spend(balance, amount_minor, code, "counter", None)  # noqa: E731
+        return answers.decode(await desk._requests.once(code.presentation_id, b"a", "", judge))
+
+    first = asyncio.create_task(spend(180))
+    asked = await hq.asked()
+    assert asked.units == 180
+    await hq.give(asked.claim_id, units=200)
+    assert (await first).decision == "redeemed"
+    await until(lambda: not hq.wanted)
+    more = asyncio.create_task(spend(50))
+    await hq.give((await hq.asked()).claim_id, units=230)
+    assert (await more).decision == "redeemed"
+    await hq.line(False)
+    assert (await spend(1)).reason == "lease_spent"
+    assert [(row.units, row.number) for row in shop.rows(VoucherRedeemed)] == [(180, 1), (50, 1)]
+
+
+async def test_a_reason_of_a_later_release_is_a_refusal_with_words(shop: Shop, hq: Hq) -> None:
+    showed = showing(shop)
+    await hq.refuse((await hq.asked()).claim_id, "something_new")
+    assert (await showed).reason == "needs_online"

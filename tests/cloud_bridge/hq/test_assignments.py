@@ -122,6 +122,25 @@ async def test_an_old_image_frees_nothing_and_is_given_only_what_names_it(demo: 
     assert (await two.claim(held)).reason == "assigned_elsewhere"
 
 
+async def test_a_start_behind_the_newest_opening_gets_its_own_and_frees_under_that_alone(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:
+    one, _ = boxes
+    voucher_id = await issued(demo)
+    named = (await one.claim(voucher_id, proven=False)).grant
+    assert named is not None and named.epoch == "1-abc"
+    first = await one.document("opening")
+    # It restarts without having taken it, is believed, and gives the number back under what it knows: nothing.
+    start = {"epoch": "2-new", "parent": "1-abc", "parent_heads": {0: (0, "")}}
+    await one.beat(2, proven=True, **start)
+    second = await one.document("opening", first.version + 1)
+    assert second.opening is not None and second.opening.epoch == "2-new"
+    await demo.post(f"/api/assigned/{voucher_id}/refund")
+    for seq, opening in enumerate((0, first.version, second.version), 1):
+        assert await state(demo, voucher_id) == "requested"
+        rows = [wire(seq, Released(voucher_id, 1, opening, instant()))]
+        await one.send(one.batch(rows, current="2-new", **start))
+    assert await state(demo, voucher_id) == "refunded"
+
+
 async def test_what_a_destroyed_box_may_have_spent_is_booked_and_it_is_given_nothing_more(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:
     one, two = boxes
     voucher_id = await issued(demo)

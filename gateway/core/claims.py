@@ -89,6 +89,7 @@ class Claims:
         admitted: Callable[[], bool], up: Callable[[], bool], tell_bridge: Callable[[], None], refuse: Refuse,
     ) -> None:  # fmt: skip
         self.book = Book(gateway)
+        self.line: frozenset[str] = frozenset()  # the starts this ledger holds
         self._gateway = gateway
         self._hq = hq
         self._clock = clock
@@ -243,7 +244,7 @@ class Claims:
     # ------------------------------------------------------------ inside
 
     def _running(self) -> Running:
-        return Running(self._ledger.epoch.name, self._ledger.epoch.number, self._admitted())
+        return Running(self._ledger.epoch.name, self._ledger.epoch.number, self._admitted(), self.line)
 
     def _taken(self, grant: Grant, claim_id: str | None) -> AssignmentTaken:
         return AssignmentTaken(

@@ -234,7 +234,7 @@ async def test_a_doubted_start_honours_only_what_names_it_until_headquarters_ope
     assert (await shop.present(GRANTED)).reason == "needs_grant", "it holds it, and may not say so"
     other, named = voucher_ref(43), hq.grant(1, voucher_id=voucher_ref(43))
     assert refusal(named) == "needs_grant"
-    assert refusal(msgspec.structs.replace(named, epoch="9-other")) == "needs_grant"
+    assert refusal(msgspec.structs.replace(named, epoch="9-other")) == "assigned_elsewhere"
     verdict = desk._claims.show(msgspec.structs.replace(named, epoch=epoch), presented(b"grant"), "counter", None, shop.clock)
     assert verdict.answer.decision == "redeemed"
     desk._knowledge.commit(verdict.rows)

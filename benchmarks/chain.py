@@ -144,7 +144,7 @@ class Shop:
 
     def running(self) -> Running:
         """The start that decides."""
-        return Running(self.start.name, self.start.number, self.start.proven)
+        return Running(self.start.name, self.start.number, self.start.proven, frozenset(one.name for one, _ in self.start.line()))
 
     def restart(self) -> None:
         """Power comes back."""

@@ -105,6 +105,21 @@ def destroy(db: Connection, gateway: str, now_us: int) -> list[Stand]:
     return changed
 
 
+def swap(db: Connection, gateway: str) -> list[Stand]:
+    """Another box enrols under the name of one that did before: what the old one holds is booked, and dead for the new one."""
+    db.execute("DELETE FROM destroyed WHERE gateway = ?", (gateway,))
+    changed = [RULES.destroyed(stand, gateway) for stand in _held_by(db, gateway)] if is_swapped(db, gateway) else []
+    for stand in changed:
+        _keep(db, stand)
+    return changed
+
+
+def is_swapped(db: Connection, gateway: str) -> bool:
+    """Whether boxes of several keys have had this name: then each is given only what names its start."""
+    sql = "SELECT count(DISTINCT used_public) FROM labels WHERE gateway = ? AND used_public IS NOT NULL"
+    return int(db.execute(sql, (gateway,)).fetchone()[0]) > 1
+
+
 def recall(db: Connection, journalled: Stand) -> bool:
     """After a restore: whether headquarters had said more of a voucher than the database knows."""
     row = find(db, journalled.voucher_id)

@@ -127,6 +127,7 @@ class Claims:
         if db.execute("SELECT 1 FROM epochs WHERE gateway = ? AND epoch = ?", (row.gateway, claim.epoch)).fetchone() is None:
             return None  # its beat is on the way, and the box asks again
         doubted = contradicted or not claim.proven or assignments.contradicted(db, row.gateway, claim.epoch)
+        doubted = doubted or assignments.is_swapped(db, row.gateway)
         asked = Asked(row.gateway, claim.epoch if doubted else None, claim.units)
         given, lines, pressed = self._give(db, row, claim.voucher_id, asked)
         now_us = self._now_us()
@@ -177,6 +178,10 @@ class Claims:
         return given, lines, pressed, box_of(db, given.holder) if isinstance(given, Refused) and given.holder else None
 
     # ------------------------------------------------------------ headquarters' people
+
+    async def changed(self, stands: list[Stand]) -> None:
+        """Stands changed in a way that leaves headquarters: a box was swapped."""
+        await self._journal.write(*(Line(self._now_us(), stand) for stand in stands))
 
     async def wish(self, voucher_id: str, wanted: Wish) -> Stand:
         """Cancel, refund or move a voucher: at once if nobody holds it, else as soon as that is so.

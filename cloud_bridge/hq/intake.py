@@ -7,7 +7,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from msgspec import Struct
 
-from cloud_bridge.hq import devices, labels, registry
+from cloud_bridge.hq import assignments, devices, labels, registry
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
@@ -16,6 +16,7 @@ from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Lines
 from gateway.clock import Clock
 from gateway.errors import MalformedFrame
+from gateway.rules.assigning import Stand
 from gateway.signed import public_from_hex, public_hex, seal
 from provisioning.authority import HELLO_TAG, Authority, EnrolAsk, EnrolReply, Hello, HqFacts
 from provisioning.label import Label, write_label
@@ -101,7 +102,8 @@ class Intake:
         """
         now_us = self._clock.now().wall_us
         certificate = await asyncio.to_thread(self._certify, ask)
-        reason = await self._store.write(partial(self._take_in, ask=ask, now_us=now_us))
+        reason, swapped = await self._store.write(partial(self._take_in, ask=ask, now_us=now_us))
+        await self._ingest.claims.changed(swapped)
         self._feed.tell(Change())
         if reason is not None:
             raise EnrolRefused(reason)
@@ -137,11 +139,11 @@ class Intake:
 
     # -- inside the transaction
 
-    def _take_in(self, db: Connection, ask: EnrolAsk, now_us: int) -> str | None:
+    def _take_in(self, db: Connection, ask: EnrolAsk, now_us: int) -> tuple[str | None, list[Stand]]:
         reason = labels.use(db, ask=ask, now_us=now_us)
         if reason is None and devices.reinstate(db, ask.gateway):  # it was revoked, and is welcome again
             self._press.seal(db, registry.box_of(db, ask.gateway), "devices", now_us)
-        return reason
+        return reason, assignments.swap(db, ask.gateway) if reason is None else []
 
     def _register(
         self, db: Connection, rows: list[BoxRow], again: bool, days: int, only_new: bool, hired: list[registry.NewStaff]

@@ -36,6 +36,7 @@ from gateway.link import ClaimWanted
 from gateway.rules import answers, voucher
 from gateway.rules.assignment import Book, Running
 from gateway.rules.marks import NOWHERE, RowPlace
+from gateway.rules.reasons import REASONS
 from gateway.rules.voucher import Terms, Used
 from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Opening, Recall, unseal
 from gateway.token import VoucherClass, voucher_ref
@@ -54,6 +55,17 @@ class Refuse(Protocol):
     """How a refusal is made."""
 
     def __call__(self, reason: str, code: CodePresented, station: str, staff: str | None, clock: Clock, reference: str = "") -> Verdict: ...
+
+
+class _Asked(Struct, frozen=True):
+    """What is decided on."""
+
+    terms: Terms
+    kind: VoucherClass
+    units: int
+    code: CodePresented
+    station: str
+    staff: str | None
 
 
 class _Pending(Struct):
@@ -79,6 +91,7 @@ class Claims:
         admitted: Callable[[], bool], up: Callable[[], bool], tell_bridge: Callable[[], None], refuse: Refuse,
     ) -> None:  # fmt: skip
         self.book = Book(gateway)
+        self.line: frozenset[str] = frozenset()  # the starts this ledger holds
         self._gateway = gateway
         self._hq = hq
         self._clock = clock
@@ -115,13 +128,18 @@ class Claims:
     # ------------------------------------------------------------ deciding
 
     def present(self, claims: token.Claims, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
-        """Decide on a verified token of an assigned class."""
-        return self._judge(voucher.terms_of(claims), claims.voucher_class, code, station, staff, None)
+        """Decide on a verified token of an assigned class: one use."""
+        del clock
+        return self._judge(_Asked(voucher.terms_of(claims), claims.voucher_class, 1, code, station, staff), None)
+
+    def spend(self, claims: token.Claims, amount_minor: int, code: CodePresented, station: str, staff: str | None) -> Verdict:
+        """Decide on an amount of a balance, by its verified token; headquarters is asked for a share that is large enough."""
+        return self._judge(_Asked(voucher.terms_of(claims), claims.voucher_class, amount_minor, code, station, staff), None)
 
     def bring(self, code_of: grants.Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a grant's verified code, which calls its box and start by digests."""
-        running = self._running().epoch
-        named = running if code_of.epoch == grants.epoch_digest(running) else ANOTHER
+        starts = {grants.epoch_digest(name): name for name in (*self.line, self._ledger.epoch.name)}
+        named = starts.get(code_of.epoch, ANOTHER)
         grant = Grant(
             voucher_id=voucher_ref(code_of.issuer, code_of.identifier), number=code_of.assignment,
             gateway=self._gateway if code_of.box == grants.box_digest(self._gateway) else ANOTHER, units=code_of.left,
@@ -139,30 +157,32 @@ class Claims:
         if refused is not None:
             return self._refuse(refused, code, station, staff, clock, grant.voucher_id)
         terms = Terms(grant.voucher_id, 0, grant.issuer, grant.units, 0, grant.not_after_s, 0)
-        return self._use(terms, grant, [self._taken(grant, None)], code, station, staff)
+        return self._use(_Asked(terms, VoucherClass.GRANTED, 1, code, station, staff), grant, [self._taken(grant, None)])
 
-    def _judge(self, terms: Terms, kind: VoucherClass, code: CodePresented, station: str, staff: str | None, said: str | None) -> Verdict:
-        earliest_us, latest_us = self._clock.bounds_us()
-        refused = voucher.refusal(terms, Used(), {}, earliest_us, latest_us)
+    def _judge(self, asked: _Asked, said: str | None) -> Verdict:
+        """Decide; `said` is what headquarters answered, "" for a grant or for nothing in time, None: it was not asked."""
+        voucher_id, (earliest_us, latest_us) = asked.terms.voucher_id, self._clock.bounds_us()
+        refused = voucher.refusal(asked.terms, Used(), {}, earliest_us, latest_us)
         if refused is None:
-            grant, why = self.book.usable(terms.voucher_id, 1, self._running(), earliest_us)
+            grant, why = self.book.usable(voucher_id, asked.units, self._running(), earliest_us)
             if grant is not None:
-                return self._use(terms, grant, [], code, station, staff)
-            again = partial(self._judge, terms, kind, code, station, staff)
-            if said is None and why != "already_redeemed" and (waiting := self._ask(terms.voucher_id, 1, station)) is not None:
-                pending = answers.decision("pending", self._clock.now().wall_us, reference=terms.voucher_id)
-                return Verdict(answer=pending, station=station, wait=waiting, again=again)
-            refused = said or (why if why == "already_redeemed" else OFFLINE[kind])
-        return self._refuse(refused, code, station, staff, self._clock, terms.voucher_id)
+                return self._use(asked, grant, [])
+            is_balance, is_spent = asked.kind is VoucherClass.LEASED, why == "already_redeemed"
+            may_ask = said is None and (is_balance or not is_spent)
+            if may_ask and (waiting := self._ask(voucher_id, asked.units, asked.station)) is not None:
+                pending = answers.decision("pending", self._clock.now().wall_us, reference=voucher_id)
+                return Verdict(answer=pending, station=asked.station, wait=waiting, again=partial(self._judge, asked))
+            refused = said or ("lease_spent" if is_balance and (is_spent or said == "") else why if is_spent else OFFLINE[asked.kind])
+        return self._refuse(refused, asked.code, asked.station, asked.staff, self._clock, voucher_id)
 
-    def _use(self, terms: Terms, grant: Grant, rows: list[Row], code: CodePresented, station: str, staff: str | None) -> Verdict:
-        now, voucher_id = self._clock.now(), terms.voucher_id
+    def _use(self, asked: _Asked, grant: Grant, rows: list[Row]) -> Verdict:
+        now, voucher_id = self._clock.now(), asked.terms.voucher_id
         use = VoucherRedeemed(
-            secrets.token_hex(8), voucher_id, terms.campaign, terms.issuer, station, code.read_point, staff,
-            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number,
+            secrets.token_hex(8), voucher_id, asked.terms.campaign, asked.terms.issuer, asked.station, asked.code.read_point, asked.staff,
+            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number, units=asked.units,
         )  # fmt: skip
         answer = answers.decision("redeemed", now.wall_us, reference=voucher_id, redemption_id=use.redemption_id)
-        return Verdict(answer=answer, station=station, rows=[*rows, use])
+        return Verdict(answer=answer, station=asked.station, rows=[*rows, use])
 
     # ------------------------------------------------------------ asking
 
@@ -205,7 +225,8 @@ class Claims:
         if said.claim_id not in self._pending:
             return  # answered before
         if said.grant is None:
-            self._commit([ClaimSettled(said.claim_id, said.reason or "unknown_voucher", self._clock.now())])
+            reason = said.reason if said.reason in REASONS else "needs_online"  # of a later release
+            self._commit([ClaimSettled(said.claim_id, reason, self._clock.now())])
         elif said.grant.voucher_id != self._pending[said.claim_id].voucher_id or said.grant.gateway != self._gateway:
             raise MalformedFrame("an assignment that was not asked for")
         else:
@@ -236,7 +257,7 @@ class Claims:
     # ------------------------------------------------------------ inside
 
     def _running(self) -> Running:
-        return Running(self._ledger.epoch.name, self._ledger.epoch.number, self._admitted())
+        return Running(self._ledger.epoch.name, self._ledger.epoch.number, self._admitted(), self.line)
 
     def _taken(self, grant: Grant, claim_id: str | None) -> AssignmentTaken:
         return AssignmentTaken(

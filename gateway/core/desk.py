@@ -307,7 +307,7 @@ class Desk:
             self.clock, self._ledger, self.devices, self._witnesses, self._judge.used, self._lockers.wall, knowledge.commit, self._committed
         )
         self._road.listener = self._admissions
-        self._admissions.adopt = self._claims.adopt
+        self._admissions.adopt, self._claims.line = self._claims.adopt, frozenset(epoch.name for epoch in epochs)
         self._name_folds()
         self._road.remember()
         knowledge.remember(self._drivers.see, self._clock_watch.heed)

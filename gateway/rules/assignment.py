@@ -1,7 +1,8 @@
 """What a box may honour of the vouchers that headquarters assigns: its book of numbered assignments.
 
-Pure. Rules of the book (DESIGN section 3). 1. An assignment is honoured only by the box it names, under a number above every one
-this box has released, and only if it ends above the settled mark; a number below one that is known to be this box's is dead, too.
+Pure. Rules of the book (DESIGN section 3). 1. An assignment is honoured only by the box, and on the line of starts, that it names,
+under a number above every one this box has released, and only if it ends above the settled mark; a number below one that is known
+to be this box's is dead, too.
 2. A start that is not proven honours only what names that very start: what it has forgotten, headquarters has taken off of that
 already. Whoever decides counts what was spent along the whole chain, and by headquarters' opening: a row of the chain that
 headquarters has, too, is then taken off twice, which may refuse a second use until the opening is here, and never allows one.
@@ -31,6 +32,7 @@ class Running(Struct, frozen=True):
     epoch: str
     number: int
     proven: bool
+    line: frozenset[str] = frozenset()  # names of the starts it continues
 
 
 class _Held(Struct, frozen=True):
@@ -122,7 +124,7 @@ class Book:
 
     def refusal(self, grant: Grant, units: int, running: Running, earliest_us: int) -> str | None:
         """Why a grant may not be honoured for so many units now; None: it may."""
-        if not self._is_mine(grant):
+        if not self._is_mine(grant) or not self._is_of_line(grant, running):
             return "assigned_elsewhere"
         if self._is_over(grant) or self._is_settled(grant):
             return "grant_stale"
@@ -169,6 +171,10 @@ class Book:
 
     def _is_mine(self, grant: Grant) -> bool:
         return grant.gateway == self._gateway
+
+    def _is_of_line(self, grant: Grant, running: Running) -> bool:
+        """A start that is named is one of this ledger's: a box that was swapped has its name from the one before, and not its line."""
+        return grant.epoch is None or grant.epoch == running.epoch or grant.epoch in running.line
 
     def _is_over(self, grant: Grant) -> bool:
         """Released by this box, known to headquarters as over, or followed by a higher number."""

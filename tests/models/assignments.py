@@ -162,7 +162,9 @@ class Machine:
         """A box's book, and the start that decides."""
         start = state.running[box]
         chain = self.chain(state, start)
-        return self.book(box, chain), Running(str(start), len(chain) - 1, self.proven(state, start))
+        return self.book(box, chain), Running(
+            str(start), len(chain) - 1, self.proven(state, start), frozenset(str(one) for one, _ in chain)
+        )
 
     def proven(self, state: State, start: int) -> bool:
         """Whether a start was, or has been opened."""

@@ -15,7 +15,7 @@ from gateway.events import EpochAdmitted, Event, Released, SettledThrough
 from gateway.rules.assigning import Stand
 from gateway.signed import CLAIMED_TAG, Claim, Claimed, unseal
 
-from .rig import Hq, TestBox, headquarters, instant, now_us, redeemed, until, wire
+from .rig import Hq, TestBox, headquarters, instant, now_us, redeemed, shop, until, wire
 
 FAR_S = 4_000_000_000
 
@@ -122,6 +122,25 @@ async def test_an_old_image_frees_nothing_and_is_given_only_what_names_it(demo: 
     assert (await two.claim(held)).reason == "assigned_elsewhere"
 
 
+async def test_a_start_behind_the_newest_opening_gets_its_own_and_frees_under_that_alone(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:
+    one, _ = boxes
+    voucher_id = await issued(demo)
+    named = (await one.claim(voucher_id, proven=False)).grant
+    assert named is not None and named.epoch == "1-abc"
+    first = await one.document("opening")
+    # It restarts without having taken it, is believed, and gives the number back under what it knows: nothing.
+    start = {"epoch": "2-new", "parent": "1-abc", "parent_heads": {0: (0, "")}}
+    await one.beat(2, proven=True, **start)
+    second = await one.document("opening", first.version + 1)
+    assert second.opening is not None and second.opening.epoch == "2-new"
+    await demo.post(f"/api/assigned/{voucher_id}/refund")
+    for seq, opening in enumerate((0, first.version, second.version), 1):
+        assert await state(demo, voucher_id) == "requested"
+        rows = [wire(seq, Released(voucher_id, 1, opening, instant()))]
+        await one.send(one.batch(rows, current="2-new", **start))
+    assert await state(demo, voucher_id) == "refunded"
+
+
 async def test_what_a_destroyed_box_may_have_spent_is_booked_and_it_is_given_nothing_more(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:
     one, two = boxes
     voucher_id = await issued(demo)
@@ -135,6 +154,25 @@ async def test_what_a_destroyed_box_may_have_spent_is_booked_and_it_is_given_not
     found = await demo.get("/api/exposure")
     assert (found["exposed_units"], found["exposed_minor"], found["late_units"]) == (1, 500, 1)
     assert (await demo.http.post("/api/boxes/nobody/destroyed")).status_code == 404
+
+
+async def test_a_box_that_takes_anothers_name_honours_nothing_of_it_and_only_what_names_its_start(
+    demo: Hq, boxes: tuple[TestBox, TestBox]
+) -> None:
+    one, _ = boxes
+    voucher_id = await issued(demo)
+    old = (await one.claim(voucher_id)).grant
+    assert old is not None and old.number == 1
+    asked = {"store": "s1", "gateway": "gw-s1", "number": 1, "name_zh": "店", "name_en": "Shop", "again": True}
+    label = (await demo.post("/api/boxes", asked))["label"]
+    enrolment = await demo.enrol(label, "swapped", shop("s1", 1))
+    assert (await demo.get("/api/exposure"))["exposed_units"] == 1
+    async with demo.connected(enrolment) as new:
+        await new.beat(epoch="1-new")
+        given = (await new.claim(voucher_id, epoch="1-new")).grant
+        assert given is not None and (given.number, given.epoch) == (2, "1-new"), "the old one in its drawer has no such start"
+        opening = (await new.document("opening")).opening
+        assert opening is not None and [(stand.number, stand.live) for stand in opening.assigned] == [(1, False)]
 
 
 async def test_a_balance_is_shared_and_never_more_is_out_than_there_is(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:

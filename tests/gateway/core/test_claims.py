@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core import claims
 from gateway.events import (
+    AckArrived,
     AssignmentTaken,
     ClaimedArrived,
     ClaimIntended,
@@ -24,8 +25,21 @@ from gateway.events import (
 from gateway.link import ClaimWanted, LedgerReaches, LinkClient
 from gateway.rules import answers
 from gateway.rules.answers import Answer
-from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Recall, seal
-from gateway.token import VoucherClass, voucher_ref
+from gateway.signed import (
+    ACK_TAG,
+    CLAIMED_TAG,
+    DOCUMENT_TAG,
+    RECALL_TAG,
+    Ack,
+    AssignmentStand,
+    Claimed,
+    Document,
+    Grant,
+    Opening,
+    Recall,
+    seal,
+)
+from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
 from tests.conftest import HQ_KEY, STRANGER_KEY, VirtualClock, until
 from tests.gateway.core.shop import END_S, GATEWAY, Shop, presented, voucher_token
 
@@ -203,3 +217,65 @@ async def test_what_has_ended_is_settled_by_headquarters_time_alone(shop: Shop, 
     await shop.present(b"a row is written")
     await until(lambda: bool(shop.rows(SettledThrough)))
     assert [row.through_s for row in shop.rows(SettledThrough)] == [end_s]
+
+
+async def test_a_doubted_start_honours_only_what_names_it_until_headquarters_opens_it(shop: Shop, hq: Hq) -> None:
+    desk, epoch = shop.desk, shop.desk._ledger.epoch.name
+
+    def refusal(grant: Grant) -> str:
+        return desk._claims.show(grant, presented(b"grant"), "counter", None, shop.clock).answer.reason
+
+    kept = hq.grant(3)
+    desk._knowledge.commit([AssignmentTaken(V, 3, 1, kept.not_after_s, 0, None, None, shop.clock.now())])
+    doubted = Ack(GATEWAY, epoch, 0, 0, "", 0, 0, opening=5)
+    await desk.decide("bridge", "ack", AckArrived(seal(ACK_TAG, doubted, HQ_KEY)))
+    assert not desk.store_view().admission.admitted
+    await hq.line(False)
+    assert (await shop.present(GRANTED)).reason == "needs_grant", "it holds it, and may not say so"
+    other, named = voucher_ref(1, 43), hq.grant(1, voucher_id=voucher_ref(1, 43))
+    assert refusal(named) == "needs_grant"
+    assert refusal(msgspec.structs.replace(named, epoch="9-other")) == "assigned_elsewhere"
+    verdict = desk._claims.show(msgspec.structs.replace(named, epoch=epoch), presented(b"grant"), "counter", None, shop.clock)
+    assert verdict.answer.decision == "redeemed"
+    desk._knowledge.commit(verdict.rows)
+    await hq.recall(3)
+    assert not shop.rows(Released), "it gives nothing back either"
+    stands = [AssignmentStand(V, 3, 0, 0, END_S, False), AssignmentStand(other, 1, 2, 0, END_S, True)]
+    opening = Document(GATEWAY, "opening", 5, 0, opening=Opening(epoch, {}, assigned=stands, settled_s=77))
+    assert await shop.bring(seal(DOCUMENT_TAG, opening, HQ_KEY)) == b"applied"
+    assert desk.store_view().admission.admitted
+    assert refusal(kept) == "grant_stale", "headquarters says that it is over"
+    assert refusal(hq.grant(4, not_after_s=77)) == "grant_stale", "headquarters knows it was settled"
+    assert refusal(hq.grant(1, voucher_id=other, units=2)) == "", "two in all, of which this start has spent one"
+    await hq.recall(4)
+    await until(lambda: bool(shop.rows(Released)))
+    assert [(row.number, row.opening) for row in shop.rows(Released)] == [(4, 5)]
+
+
+async def test_an_amount_is_spent_from_what_this_shop_holds_and_the_rest_is_asked_for(shop: Shop, hq: Hq) -> None:
+    desk = shop.desk
+    balance = Claims(kind=TokenKind.VOUCHER, key_id=1, issuer=1, identifier=42, not_after_s=END_S, voucher_class=VoucherClass.LEASED)
+
+    async def spend(amount_minor: int) -> Answer:
+        code = presented(b"balance")
+        judge = lambda: desk._claims.spend(balance, amount_minor, code, "counter", None)  # noqa: E731
+        return answers.decode(await desk._requests.once(code.presentation_id, b"a", "", judge))
+
+    first = asyncio.create_task(spend(180))
+    asked = await hq.asked()
+    assert asked.units == 180
+    await hq.give(asked.claim_id, units=200)
+    assert (await first).decision == "redeemed"
+    await until(lambda: not hq.wanted)
+    more = asyncio.create_task(spend(50))
+    await hq.give((await hq.asked()).claim_id, units=230)
+    assert (await more).decision == "redeemed"
+    await hq.line(False)
+    assert (await spend(1)).reason == "lease_spent"
+    assert [(row.units, row.number) for row in shop.rows(VoucherRedeemed)] == [(180, 1), (50, 1)]
+
+
+async def test_a_reason_of_a_later_release_is_a_refusal_with_words(shop: Shop, hq: Hq) -> None:
+    showed = showing(shop)
+    await hq.refuse((await hq.asked()).claim_id, "something_new")
+    assert (await showed).reason == "needs_online"

@@ -117,3 +117,10 @@ def test_a_release_is_written_again_only_under_a_newer_opening() -> None:
     assert not book.may_release("v", 1, PROVEN)
     book.fold(EpochAdmitted("3-c", "opening", 7, AT))
     assert book.may_release("v", 1, PROVEN)
+
+
+def test_a_named_start_has_to_be_of_this_ledgers_line() -> None:
+    mine = Running("3-c", 3, True, frozenset({"2-b", "3-c"}))
+    for epoch, wanted in (("2-b", None), ("3-c", None), (None, None), ("1-other", "assigned_elsewhere")):
+        grant = Grant(voucher_id="v", number=1, gateway="me", units=1, not_after_s=9, issued_s=0, epoch=epoch)
+        assert Book("me").refusal(grant, 1, mine, 0) == wanted

@@ -42,6 +42,8 @@ class Claimed(Struct, frozen=True):
     reason: str = ""  # a key of `gateway.rules.reasons.REASONS`
     holder_zh: str = ""  # of `assigned_elsewhere`: the shop that holds it
     holder_en: str = ""
+    title_zh: str = ""  # what the voucher is for
+    title_en: str = ""
 
 
 class Recall(Struct, frozen=True):

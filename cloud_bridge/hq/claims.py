@@ -131,11 +131,14 @@ class Claims:
         asked = Asked(row.gateway, claim.epoch if doubted else None, claim.units)
         given, lines, pressed = self._give(db, row, claim.voucher_id, asked)
         now_us = self._now_us()
+        found = assignments.find(db, claim.voucher_id)
+        title = (found.title_zh, found.title_en) if found is not None else ("", "")
         if isinstance(given, Given):
-            said = Claimed(row.gateway, claim.claim_id, now_us, given.grant)
+            said = Claimed(row.gateway, claim.claim_id, now_us, given.grant, "", "", "", *title)
         else:
             holder = box_of(db, given.holder) if given.holder else None
-            said = Claimed(row.gateway, claim.claim_id, now_us, None, given.reason, *((holder.name_zh, holder.name_en) if holder else ()))
+            names = (holder.name_zh, holder.name_en) if holder else ("", "")
+            said = Claimed(row.gateway, claim.claim_id, now_us, None, given.reason, *names, *title)
         reply = seal(CLAIMED_TAG, said, self._root)
         db.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", (claim.claim_id, row.gateway, claim.voucher_id, reply, now_us))
         return Answered(reply, lines, pressed)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
@@ -36,7 +37,7 @@ from gateway.link import ClaimWanted
 from gateway.rules import answers, voucher
 from gateway.rules.assignment import Book, Running
 from gateway.rules.marks import NOWHERE, RowPlace
-from gateway.rules.reasons import REASONS
+from gateway.rules.reasons import NOTHING, REASONS, Text
 from gateway.rules.voucher import Terms, Used
 from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Opening, Recall, unseal
 from gateway.token import VoucherClass, voucher_ref
@@ -48,6 +49,7 @@ SETTLE_LATER_S: Final = 120  # our clock and headquarters' may differ a little, 
 LOOK_EVERY_NS: Final = 10 * 10**9
 OFFLINE: Final = {VoucherClass.GRANTED: "needs_grant", VoucherClass.HQ_LIVE: "needs_online", VoucherClass.LEASED: "needs_online"}
 MOST_PENDING: Final = 500
+MOST_TOLD: Final = 2_000
 ANOTHER: Final = ""  # no box and no start is called that
 
 
@@ -102,6 +104,7 @@ class Claims:
         self._tell_bridge = tell_bridge
         self._refuse = refuse
         self._pending: dict[str, _Pending] = {}
+        self._told: dict[str, Claimed] = {}  # by voucher
         self._looked_ns = 0
 
     # ------------------------------------------------------------ what has happened
@@ -173,16 +176,26 @@ class Claims:
                 pending = answers.decision("pending", self._clock.now().wall_us, reference=voucher_id)
                 return Verdict(answer=pending, station=asked.station, wait=waiting, again=partial(self._judge, asked))
             refused = said or ("lease_spent" if is_balance and (is_spent or said == "") else why if is_spent else OFFLINE[asked.kind])
-        return self._refuse(refused, asked.code, asked.station, asked.staff, self._clock, voucher_id)
+        return self._named(self._refuse(refused, asked.code, asked.station, asked.staff, self._clock, voucher_id))
+
+    def _named(self, verdict: Verdict) -> Verdict:
+        """With what headquarters said of the voucher in this life: what it is for, and which shop holds it."""
+        said = self._told.get(verdict.answer.reference)
+        if said is not None:
+            holder = Text(said.holder_zh, said.holder_en) if verdict.answer.reason == "assigned_elsewhere" else NOTHING
+            verdict.answer = msgspec.structs.replace(verdict.answer, title=Text(said.title_zh, said.title_en), holder=holder)
+        return verdict
 
     def _use(self, asked: _Asked, grant: Grant, rows: list[Row]) -> Verdict:
         now, voucher_id = self._clock.now(), asked.terms.voucher_id
+        is_balance = asked.kind is VoucherClass.LEASED
         use = VoucherRedeemed(
             secrets.token_hex(8), voucher_id, asked.terms.campaign, asked.terms.issuer, asked.station, asked.code.read_point, asked.staff,
-            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number, units=asked.units,
+            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number, units=1 if is_balance else asked.units,
+            amount_minor=asked.units if is_balance else 0,
         )  # fmt: skip
         answer = answers.decision("redeemed", now.wall_us, reference=voucher_id, redemption_id=use.redemption_id)
-        return Verdict(answer=answer, station=asked.station, rows=[*rows, use])
+        return self._named(Verdict(answer=answer, station=asked.station, rows=[*rows, use]))
 
     # ------------------------------------------------------------ asking
 
@@ -224,6 +237,9 @@ class Claims:
         self._clock.raise_floor(said.hq_time_us)
         if said.claim_id not in self._pending:
             return  # answered before
+        self._told[self._pending[said.claim_id].voucher_id] = said
+        if len(self._told) > MOST_TOLD:
+            self._told.pop(next(iter(self._told)))
         if said.grant is None:
             reason = said.reason if said.reason in REASONS else "needs_online"  # of a later release
             self._commit([ClaimSettled(said.claim_id, reason, self._clock.now())])

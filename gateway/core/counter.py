@@ -350,7 +350,7 @@ def _with_offer(verdict: Verdict, offer: Offer) -> Verdict:
     """The verdict whose answer tells what the basket comes to, and how much it lacks."""
     if offer.priced is not None:
         no = offer.refused
-        gaps = (no.gap_minor, no.gap_quantity) if no is not None and verdict.answer.reason == no.reason else (0, 0)
+        gaps = (no.gap_minor or None, no.gap_quantity or None) if no is not None and verdict.answer.reason == no.reason else (None, None)
         verdict.answer = msgspec.structs.replace(verdict.answer, priced=offer.priced, gap_minor=gaps[0], gap_quantity=gaps[1])
     return verdict
 

@@ -36,8 +36,9 @@ class Answer(Struct, frozen=True, kw_only=True):
     balance_minor: int | None = None  # what is left of a face value; None: it has none
     window: tuple[int, int] | None = None  # the booked slot, seconds since 1970 UTC
     practice: bool = False  # nothing counts
-    gap_minor: int = 0  # how much more the basket would have to come to
-    gap_quantity: int = 0  # how many pieces more it would have to hold
+    holder: Text = NOTHING  # the shop that holds the voucher
+    gap_minor: int | None = None  # how much more the basket would have to come to
+    gap_quantity: int | None = None  # how many pieces more it would have to hold
     priced: Priced | None = None  # the basket that was shown with the voucher
 
     @property

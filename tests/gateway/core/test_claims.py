@@ -272,7 +272,7 @@ async def test_an_amount_is_spent_from_what_this_shop_holds_and_the_rest_is_aske
     assert (await more).decision == "redeemed"
     await hq.line(False)
     assert (await spend(1)).reason == "lease_spent"
-    assert [(row.units, row.number) for row in shop.rows(VoucherRedeemed)] == [(180, 1), (50, 1)]
+    assert [(row.amount_minor, row.number) for row in shop.rows(VoucherRedeemed)] == [(180, 1), (50, 1)]
 
 
 async def test_a_reason_of_a_later_release_is_a_refusal_with_words(shop: Shop, hq: Hq) -> None:

@@ -104,4 +104,4 @@ def test_one_voucher_in_five_forms_is_one_voucher(whole_store: RunningStore) -> 
     assert said == dict.fromkeys(answers, ("redeemed", voucher["voucher_id"], "五次券"))
     uses = [row["use_number"] for row in whole_store.rows("VoucherRedeemed") if row["voucher_id"] == voucher["voucher_id"]]
     assert uses == [1, 2, 3, 4, 5]
-    assert typed(voucher["short_code"])["reason"] == "already_redeemed"
+    assert typed(voucher["short_code"])["reason"] == "exhausted"

@@ -140,7 +140,7 @@ def test_a_day_replayed_at_headquarters_adds_up_to_the_shops_ledger(whole_store:
     headquarters = totals([(type(rows[name].event).__name__, event["data"]) for name, event in there.items()])
     assert headquarters == shop
     assert shop["uses"] == CAMPAIGNS
-    assert shop["refusals"]["already_redeemed"] == 2 and sum(shop["refusals"].values()) == 3
+    assert shop["refusals"]["exhausted"] == 2 and sum(shop["refusals"].values()) == 3
     assert sum(count for count, _ in shop["visits"].values()) >= 500 and set(ZONES) <= shop["visits"].keys()
     _the_dashboard_says_the_same(whole_store)
 

@@ -6,6 +6,7 @@ was killed. `addresses.json` appears when everything listens, whole or not at al
 
 import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct, field
@@ -58,6 +59,23 @@ class HqOptions(Struct, frozen=True, kw_only=True):
     enrol_host: str = LOOPBACK  # where the HTTPS door for new boxes listens
     enrol_port: int = 0
     enrol_name: str = ""  # the host that labels tell boxes; empty: the first of `names`, else `enrol_host`
+    public_url: str = ""  # where shoppers' phones reach `/v/` and `/g/`, such as "https://hq.example"; empty: the pages' own address
+
+    def public(self, http_port: int) -> "HqOptions":
+        """The same with `public_url` filled in.
+
+        Raises:
+            ConfigError: It is not an http address of a host, without a path.
+        """
+        found = urlsplit(self.public_url or f"http://{self.names[0] if self.names else self.http_host}:{http_port}")
+        if found.scheme not in ("http", "https") or not found.hostname or found.path.rstrip("/") or found.query or found.fragment:
+            raise ConfigError(f"`{self.public_url}` is not an address phones can open", 'Write public_url = "https://hq.example"')
+        return msgspec.structs.replace(self, public_url=f"{found.scheme}://{found.netloc}")
+
+    @property
+    def public_host(self) -> str:
+        """The host of `public_url`."""
+        return urlsplit(self.public_url).hostname or ""
 
     @property
     def door_name(self) -> str:

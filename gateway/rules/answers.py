@@ -38,6 +38,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     practice: bool = False  # nothing counts
     gap_minor: int = 0  # how much more the basket would have to come to
     gap_quantity: int = 0  # how many pieces more it would have to hold
+    asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
 
     @property
@@ -71,6 +72,11 @@ def as_practice(answer: Answer, message: Text) -> Answer:
 def with_left(answer: Answer, uses: int | None, balance_minor: int | None) -> Answer:
     """The answer with what is left of the voucher."""
     return msgspec.structs.replace(answer, uses_left=uses, balance_minor=balance_minor)
+
+
+def with_address(answer: Answer, address: str) -> Answer:
+    """The answer with where the shopper's phone gets a pass."""
+    return msgspec.structs.replace(answer, asking=address)
 
 
 encode = msgspec.json.Encoder().encode

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final
 
 import segno
-from msgspec import Struct
 
 from cloud_bridge.hq import assigned_api, assignments, issuers, registry
 from cloud_bridge.hq.assignments import AssignedRow
@@ -67,13 +66,6 @@ class NotGranted(Exception):
         """What the phone is told: `{reason, message, next_step, shop}`, each text in both languages."""
         words = WORDS.get(self.reason) or REASONS[self.reason]
         return {"reason": self.reason, "message": both(words.text), "next_step": both(words.next_step), "shop": both(self.shop)}
-
-
-class _Asker(Struct, frozen=True):
-    """A box that asks, and the start to name."""
-
-    row: BoxRow
-    epoch: str | None
 
 
 class Granting:
@@ -143,23 +135,13 @@ class Granting:
             raise NotGranted("other_voucher")
         if row.voucher_class != VoucherClass.GRANTED:
             raise NotGranted("not_by_phone")
-        asker = await self._office.store.read(partial(self._asker, row=known.row, asked=found))
-        shown = await self._office.ingest.claims.show(asker.row, row.voucher_id, asker.epoch)
+        await self._office.store.read(partial(_refuse_unfit, row=known.row, epoch=found.epoch))
+        proven = self._office.ingest.openings.proven(known.row.gateway, found.epoch)
+        shown = await self._office.ingest.claims.show(known.row, row.voucher_id, found.epoch, proven=proven)
         if shown.grant is None:
             raise _not_given(shown)
         code = await self._office.store.read(partial(self._code, row=row, given=shown.grant))
         return {"code": code, "qr": qr(code), "not_after_s": shown.grant.not_after_s, "shop": both(name_of(known.row))}
-
-    def _asker(self, db: Connection, row: BoxRow, asked: Asking) -> _Asker:
-        later = "SELECT 1 FROM epochs WHERE gateway = ? AND parent = ? LIMIT 1"
-        if db.execute(later, (row.gateway, asked.epoch)).fetchone() is not None:
-            raise NotGranted("request_old")  # that start is over
-        box = grants.box_digest(row.gateway)
-        if any(other.gateway != row.gateway and grants.box_digest(other.gateway) == box for other in registry.boxes(db)):
-            raise NotGranted("no_shop")  # its digest would let another box honour the grant, too
-        doubted = assignments.contradicted(db, row.gateway, asked.epoch) or assignments.is_swapped(db, row.gateway)
-        is_proven = self._office.ingest.openings.proven(row.gateway, asked.epoch) and not doubted
-        return _Asker(row, None if is_proven else asked.epoch)
 
     def _code(self, db: Connection, row: AssignedRow, given: signed.Grant) -> str:
         keys = self._office.press.own_keys
@@ -171,6 +153,15 @@ class Granting:
             issued_s=given.issued_s, not_after_s=given.not_after_s,
         )  # fmt: skip
         return grants.sign(said, keys[key_id])
+
+
+def _refuse_unfit(db: Connection, row: BoxRow, epoch: str) -> None:
+    later = "SELECT 1 FROM epochs WHERE gateway = ? AND parent = ? LIMIT 1"
+    if db.execute(later, (row.gateway, epoch)).fetchone() is not None:
+        raise NotGranted("request_old")  # that start is over
+    box = grants.box_digest(row.gateway)
+    if any(other.gateway != row.gateway and grants.box_digest(other.gateway) == box for other in registry.boxes(db)):
+        raise NotGranted("no_shop")  # its digest would let another box honour the grant, too
 
 
 def _not_given(shown: Shown) -> NotGranted:

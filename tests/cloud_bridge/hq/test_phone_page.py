@@ -51,5 +51,8 @@ async def test_a_phone_opens_its_link_scans_the_shop_and_holds_up_the_pass(demo:
         await page.locator("#forget").click()
         await page.goto(shop_page)
         await expect(page.locator("main")).to_have_attribute("data-reason", "not_here")
+        await page.locator("#link").fill(voucher["link"])
+        await page.locator("form button").click()
+        await expect(page.locator("main")).to_have_class("pass")
         await browser.close()
         assert said == []

@@ -41,6 +41,7 @@ const both = (name, text, attributes = {}) => words(name, text.zh, text.en, attr
 
 function show(look, ...children) {
   main.className = look;
+  delete main.dataset.reason;
   main.replaceChildren(...children);
 }
 
@@ -81,7 +82,7 @@ function drawVoucher(told) {
 }
 
 function drawPass(told) {
-  const until = new Date(told.not_after_s * 1000).toLocaleTimeString("zh-TW", { hour: "2-digit", minute: "2-digit" });
+  const until = new Date(told.not_after_s * 1000).toLocaleTimeString("zh-TW", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   show("pass", words("h1", "請出示此授權碼", "Show this pass"), words("p", `僅限 ${told.shop.zh}`, `For ${told.shop.en} only`, { id: "shop" }),
     picture(told.qr, "授權碼 QR 碼"), words("p", `請於 ${until} 前使用`, `Use it before ${until}`));
   main.dataset.code = told.code;
@@ -132,7 +133,22 @@ async function openShop() {
   if (told.voucher_id && all[told.voucher_id]) return fetchPass(told.voucher_id, all[told.voucher_id].secret);
   if (!told.voucher_id && Object.keys(all).length) return drawChoice(told.shop, all);
   drawRefused({ reason: "not_here", shop: told.shop, message: { zh: "這個瀏覽器還沒開過這張票券", en: "This browser has not opened the voucher yet" },
-    next_step: { zh: "請先在這個瀏覽器開啟票券連結，再掃描一次門市的 QR 碼", en: "Open the voucher's link in this browser first, then scan the shop's QR code again" } });
+    next_step: { zh: "請在下方貼上票券連結", en: "Please paste the voucher's link below" } });
+  main.append(pasteLink());
+}
+
+// A messenger opens links in a browser of its own, whose memory the camera's browser cannot see: the link itself goes across.
+function pasteLink() {
+  const field = el("input", { id: "link", type: "text", inputmode: "url", autocomplete: "off", "aria-label": "票券連結 Voucher link", placeholder: "https://…/v/…#…" });
+  const form = el("form", {}, field, words("button", "取得授權碼", "Get the pass", { type: "submit", class: "main" }));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const [, id, secret] = /\/v\/([^/#]+)#([0-9a-f]{32})\s*$/.exec(field.value) ?? [];
+    if (!id) return field.focus();
+    keep({ ...kept(), [id]: { secret, title: { zh: "票券", en: "Voucher" } } });
+    fetchPass(id, secret);
+  });
+  return form;
 }
 
 if (blob) openShop();

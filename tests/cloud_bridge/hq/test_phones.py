@@ -15,7 +15,7 @@ from gateway.token import unpack
 from provisioning.authority import Authority
 from tests.conftest import STRANGER_KEY
 
-from .rig import Hq, TestBox, now_us
+from .rig import Hq, TestBox, now_us, shop
 
 EPOCH = "1-abc"  # what a test's box calls its start
 
@@ -175,3 +175,21 @@ async def test_an_address_that_tries_too_often_has_to_wait(demo: Hq, phone: Phon
     told = [await phone.post(f"/v/{voucher['voucher_id']}/show", secret="0" * 32) for _ in range(40)]
     assert {status for status, _ in told} == {404, 429}
     assert told[-1][1]["reason"] == "too_often"
+
+
+async def test_a_start_that_is_not_proven_is_named_and_so_is_every_start_of_a_swapped_box(
+    demo: Hq, phone: Phone, boxes: tuple[TestBox, TestBox]
+) -> None:
+    one, _ = boxes
+    first, second = await issued(demo), await issued(demo)
+    await one.beat(2, proven=False)
+    _, told = await phone.pass_for(first, blob(one))
+    assert read(told["code"], demo).epoch == grants.epoch_digest(EPOCH)
+    asked = {"store": "s1", "gateway": "gw-s1", "number": 1, "name_zh": "店", "name_en": "Shop", "again": True}
+    label = (await demo.post("/api/boxes", asked))["label"]
+    enrolment = await demo.enrol(label, "swapped", shop("s1", 1))
+    assert (await phone.pass_for(second, blob(one)))[1]["reason"] == "no_shop", "the old box's key is nobody's"
+    async with demo.connected(enrolment) as new:
+        await new.beat(1, epoch="1-new")
+        _, told = await phone.pass_for(second, blob(new, epoch="1-new"))
+    assert read(told["code"], demo).epoch == grants.epoch_digest("1-new")

@@ -14,8 +14,17 @@ from gateway import grant as grants
 from .rig import Hq
 from .test_phones import blob, issued, read
 
+AXE = Path(__file__).parents[2] / "gateway/kiosk/vendor/axe.min.js"
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")]
+
+
+async def barriers(page: Page) -> list[str]:
+    """What of WCAG 2.2 AA the page breaks, by axe."""
+    await page.evaluate(AXE.read_text(encoding="utf-8") + "; undefined")
+    tags = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]
+    found = await page.evaluate("async (tags) => (await axe.run(document, {runOnly: tags})).violations.map((one) => one.id)", tags)
+    return [str(one) for one in found]
 
 
 async def held_up(page: Page, name: str) -> list[str]:
@@ -37,10 +46,12 @@ async def test_a_phone_opens_its_link_scans_the_shop_and_holds_up_the_pass(demo:
         shop_page = f"{demo.addresses.http}/G/{blob(box, voucher)}"
         await page.goto(shop_page)
         await expect(page.locator("main")).to_have_attribute("data-reason", "not_here")
+        assert await barriers(page) == []
         await page.goto(voucher["link"])
         await expect(page.locator("h1")).to_contain_text("咖啡券")
         assert await held_up(page, "phone-voucher") == [voucher["token"]]
         assert await page.evaluate("location.href") == voucher["link"].partition("#")[0], "the secret left the address"
+        assert await barriers(page) == []
         await page.goto(shop_page)
         await expect(page.locator("#shop")).to_contain_text("門市 1")
         (code,) = await held_up(page, "phone-pass")

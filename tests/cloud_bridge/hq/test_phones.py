@@ -177,6 +177,19 @@ async def test_an_address_that_tries_too_often_has_to_wait(demo: Hq, phone: Phon
     assert told[-1][1]["reason"] == "too_often"
 
 
+async def test_one_voucher_is_asked_for_no_faster_from_many_addresses_and_strangers_keep_no_holder_out(demo: Hq, phone: Phone) -> None:
+    voucher = await issued(demo)
+
+    async def ask(address: int, secret: str) -> int:
+        there = {"x-forwarded-for": f"203.0.113.{address}"}  # as the proxy on this machine says
+        return (await phone.http.post(f"/v/{voucher['voucher_id']}/show", json={"secret": secret}, headers=there)).status_code
+
+    assert {await ask(number, "0" * 32) for number in range(40)} == {404}
+    found = [await ask(number, voucher["secret"]) for number in range(40, 80)]
+    assert found[:30] == [200] * 30
+    assert 429 in found
+
+
 async def test_a_start_that_is_not_proven_is_named_and_so_is_every_start_of_a_swapped_box(
     demo: Hq, phone: Phone, boxes: tuple[TestBox, TestBox]
 ) -> None:

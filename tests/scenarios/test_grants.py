@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway import asking
+from gateway import grant as grants
 from gateway.rules.reasons import REASONS
 from tests.store.running import RunningStore
 
@@ -23,6 +25,7 @@ def typed(store: RunningStore, code: str) -> Any:
     """A clerk types it in."""
     addresses = store.starter.addresses
     assert addresses is not None
+    store.view()  # waits while core is away
     store.shop_post("/v1/staff/sign-in", {"staff_ref": addresses.clerk_ref, "pin": addresses.clerk_pin})
     return store.shop_post("/v1/redeem", {"station": "counter", "code": code, "presentation_id": secrets.token_hex(16)})
 
@@ -60,3 +63,23 @@ def test_a_voucher_for_any_shop_is_refused_in_the_dark_until_the_phone_brings_a_
         json={"secret": voucher["secret"]}, timeout=8, trust_env=False,
     ).json()  # fmt: skip
     assert told["left"] == 0
+
+
+@pytest.mark.scenario("R34")
+def test_a_box_that_starts_again_in_the_dark_gets_a_pass_that_names_its_start(whole_store: RunningStore) -> None:
+    voucher = whole_store.hq_post("/api/assigned", {"title_zh": "即享券", "title_en": "Any shop", "value_minor": 500})
+    whole_store.cut_line()
+    whole_store.kill("core")
+    refused = typed(whole_store, voucher["token"])
+    assert refused["reason"] == "needs_grant"
+    blob = refused["asking"].rpartition("/")[2]
+    asked = asking.unpack(blob)[0]
+    assert len(asked.ancestors) == 1, "the start before is the last that headquarters has heard of"
+    code = fetch(voucher, refused["asking"]).json()["code"]
+    assert grants.unpack(code)[0].epoch == grants.epoch_digest(asked.epoch)
+    assert typed(whole_store, code)["decision"] == "redeemed"
+    assert typed(whole_store, code)["reason"] == "already_redeemed"
+    whole_store.mend_line()
+    whole_store.drained()
+    told = whole_store.hq_get(f"/api/assigned/{voucher['voucher_id']}")
+    assert [(one["number"], one["spent"]) for one in told["holders"]] == [(1, 1)]

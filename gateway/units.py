@@ -101,12 +101,13 @@ def _headquarters(options: Path) -> Callable[[], Awaitable[None]]:
 async def run_core(config: GatewayConfig) -> None:
     """Core: the desk on the link, and the kiosk's doors on top of it."""
     from gateway.core.desk import Desk
+    from gateway.core.passes import Signer
     from gateway.kiosk.app import serve
     from provisioning.authority import Enrolment
 
     enrolment = Enrolment.load(enrolment_dir(config.enrolment_dir))
-    secret = enrolment.sign_key.private_bytes_raw()
-    desk = Desk(config, SystemClock(), enrolment.hq_public, software(), secret=secret)
+    secret, signer = enrolment.sign_key.private_bytes_raw(), Signer(enrolment.facts.page, enrolment.sign_key)
+    desk = Desk(config, SystemClock(), enrolment.hq_public, software(), secret=secret, signer=signer)
     listening = asyncio.Event()
     # One inside the other: at the end the doors answer what is under way, and only then does the desk close its ledger.
     async with asyncio.TaskGroup() as core:

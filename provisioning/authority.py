@@ -43,6 +43,7 @@ class HqFacts(Struct, frozen=True, kw_only=True):
     store: str
     number: int  # the shop's number in signed codes
     gateway: str
+    page: str = ""  # where shoppers' phones reach headquarters, for the QR code of a shop without a line; empty: it shows none
     door: str = ""  # where the box found headquarters' HTTPS door, `host:port`: written by the box, for renewal and for the time
 
 

@@ -96,14 +96,14 @@ async def _broker(
 
 
 async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress, fence: Fence) -> None:
-    data = Path(options.data_dir)
+    data, options = Path(options.data_dir), options.public(ports.http)
     clock, feed, press = SystemClock(), Feed(), Press(authority, backups.floor(data))
     ingest = Ingest(store, press, authority.root, clock, feed, address, fence, Journal(data))
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
     await store.write(partial(_seal_anew, press=press, now_us=clock.now().wall_us))
     lines = Lines(LOOPBACK, [(address.host, address.port), *address.others], ports.relay)
-    intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door))
+    intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door), options.public_url)
     fleet = Fleet(store, press, ingest, feed, clock, fence)
     office = Office(store, intake, press, ingest, feed, lines, clock, options.camera_control)
     for row in await store.read(registry.boxes):

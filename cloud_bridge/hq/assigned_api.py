@@ -14,6 +14,7 @@ from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.documents import DAY_S, ISSUER, START_SLACK_S, Press
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import RefusedAsk
+from gateway import holder
 from gateway.codes import short_code
 from gateway.rules.assigning import Stand, Wish
 from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
@@ -55,17 +56,17 @@ def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int) -> tuple[A
     return row, secret.hex()
 
 
-def routes(office: Office) -> APIRouter:
-    """The routes."""
+def routes(office: Office, page: str) -> APIRouter:
+    """The routes; `page` is where shoppers reach headquarters."""
     router = APIRouter(prefix="/api", tags=["assigned vouchers"])
     claims = office.ingest.claims
 
-    @router.post("/assigned", status_code=201, summary="Issue a voucher for any shop; the secret of its link is shown this once")
+    @router.post("/assigned", status_code=201, summary="Issue a voucher for any shop; its link and the secret in it are shown this once")
     async def new(body: NewAssigned) -> dict[str, Any]:
         key_id = await office.store.read(partial(issuers.signing_key_id, own=office.press.own_keys))
         row, secret = issue(office.press, body, office.now_us(), key_id)
         await office.store.write(partial(assignments.insert, row=row))
-        return describe(row) | {"secret": secret}
+        return describe(row) | {"secret": secret, "link": holder.link(page, row.voucher_id, bytes.fromhex(secret))}
 
     @router.get("/assigned/{voucher_id}", summary="A voucher, who holds it and what is wanted of it")
     async def one(voucher_id: str) -> dict[str, Any]:

@@ -164,10 +164,10 @@ class Claims:
 
     # ------------------------------------------------------------ shoppers
 
-    async def show(self, row: BoxRow, voucher_id: str, epoch: str | None) -> Shown:
-        """What a shopper's phone gets for a shop; `epoch` is what the shop's screen says, None if its start is proven."""
+    async def show(self, row: BoxRow, voucher_id: str, epoch: str, *, proven: bool) -> Shown:
+        """What a shopper's phone gets for a shop, whose screen says that `epoch` runs; `proven`: the box has said it is admitted."""
         given, lines, pressed, holder = await self._store.write(
-            partial(self._show, row=row, voucher_id=voucher_id, asked=Asked(row.gateway, epoch))
+            partial(self._show, row=row, voucher_id=voucher_id, epoch=epoch, proven=proven)
         )
         await self._journal.write(*lines)
         if pressed:
@@ -175,8 +175,10 @@ class Claims:
         return Shown(given.grant) if isinstance(given, Given) else Shown(None, given.reason, holder)
 
     def _show(
-        self, db: Connection, row: BoxRow, voucher_id: str, asked: Asked
+        self, db: Connection, row: BoxRow, voucher_id: str, epoch: str, proven: bool
     ) -> tuple[Given | Refused, tuple[Line, ...], bool, BoxRow | None]:
+        doubted = not proven or assignments.contradicted(db, row.gateway, epoch) or assignments.is_swapped(db, row.gateway)
+        asked = Asked(row.gateway, epoch if doubted else None)
         given, lines, pressed = self._give(db, row, voucher_id, asked)
         return given, lines, pressed, box_of(db, given.holder) if isinstance(given, Refused) and given.holder else None
 

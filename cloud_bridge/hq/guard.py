@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 COOKIE: Final = "sgw_hq"
 MAX_BODY_B: Final = 65_536
 OPEN_PATHS: Final = frozenset({"/healthz", "/login", "/openapi.json", "/favicon.ico"})
-OPEN_FOLDER: Final = "/static/"
+OPEN_FOLDERS: Final = ("/static/", "/v/", "/g/", "/G/")  # the last three: shoppers' phones, who prove themselves by a secret
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCKED: Final = """<!doctype html><html lang="zh-Hant"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>請先登入</title><link rel="stylesheet" href="/static/hq.css">
@@ -90,7 +90,7 @@ class Guard:
         if not length.isdigit() or int(length) > MAX_BODY_B:
             return _json(413, "a body of more than 64 kB")
         path = scope["path"]
-        if path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or self._bears_token(headers):
+        if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS) or self._bears_token(headers):
             return None
         if not self._has_cookie(headers):
             return _json(401, "the admin token is missing or wrong") if path.startswith("/api/") else HTMLResponse(LOCKED, 401)

@@ -141,6 +141,10 @@ class Ingest:
         self._known = {row.gateway: Known(row, public_from_hex(row.public)) for row in counting if row.public is not None}
         self._fence.revoked = retired
 
+    def known(self, gateway: str) -> Known | None:
+        """An enrolled box that counts; None: there is none of that name."""
+        return self._known.get(gateway)
+
     async def announce(self, row: BoxRow) -> None:
         """Publish a box's manifest, retained. Without a connection it is published when there is one."""
         manifest = await self._store.read(partial(self._press.manifest, row=row, now_us=self._now_us()))

@@ -48,6 +48,7 @@ class Intake:
 
     Args:
         door: Host and port that labels name: where boxes find the HTTPS door, under a name its certificate bears.
+        page: Where shoppers' phones reach headquarters; boxes put it into their QR codes.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Intake:
         lines: Lines,
         clock: Clock,
         door: tuple[str, int],
+        page: str,
     ) -> None:
         self._store = store
         self._authority = authority
@@ -69,6 +71,7 @@ class Intake:
         self._lines = lines
         self._clock = clock
         self._door = door
+        self._page = page
 
     async def announce(self, rows: list[BoxRow], *, again: bool, days: int = labels.VALID_DAYS, only_new: bool = True) -> list[Expected]:
         """Register boxes, the first of each shop's staff with them, and issue their labels: all in one transaction, or none.
@@ -110,7 +113,9 @@ class Intake:
         row = await self._store.read(partial(registry.box_of, gateway=ask.gateway))
         await self._ingest.learn_boxes()
         await self._ingest.announce(row)
-        facts = HqFacts(hq_public=self._publics(), tenant=row.tenant, store=row.store, number=row.number, gateway=row.gateway)
+        facts = HqFacts(
+            hq_public=self._publics(), tenant=row.tenant, store=row.store, number=row.number, gateway=row.gateway, page=self._page,
+        )  # fmt: skip
         return EnrolReply(certificate=certificate, ca=self._authority.ca_pem, facts=facts)
 
     def hello(self, nonce: str) -> bytes:

@@ -77,6 +77,10 @@ class Openings:
         """Whether the box says that it is not admitted now."""
         return not self._heard.get(gateway, ("", True))[1]
 
+    def proven(self, gateway: str, epoch: str) -> bool:
+        """Whether the box has said, since headquarters runs, that this very start is admitted."""
+        return self._heard.get(gateway) == (epoch, True)
+
     async def heed_beat(self, row: BoxRow, beat: Beat, now_us: int) -> bool:
         """Take what a beat says; whether the box has a new document to fetch."""
         return await self._heed(row, Said(beat.epoch, beat.proven, beat.parent, beat.parent_heads), now_us)

@@ -4,8 +4,10 @@ Ports that were left to chance are chosen once and written to `ports.json`, so t
 was killed. `addresses.json` appears when everything listens, whole or not at all.
 """
 
+import re
 import secrets
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
@@ -16,6 +18,7 @@ from gateway.errors import ConfigError
 from provisioning.authority import write_private
 
 LOOPBACK = "127.0.0.1"
+PUBLIC_URL: Final = re.compile(r"https?://(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
 class ExternalBroker(Struct, frozen=True, kw_only=True):
@@ -58,6 +61,24 @@ class HqOptions(Struct, frozen=True, kw_only=True):
     enrol_host: str = LOOPBACK  # where the HTTPS door for new boxes listens
     enrol_port: int = 0
     enrol_name: str = ""  # the host that labels tell boxes; empty: the first of `names`, else `enrol_host`
+    public_url: str = ""  # where shoppers' phones reach `/v/` and `/g/`, such as "https://hq.example"; empty: the pages' own address
+
+    def public(self, http_port: int) -> "HqOptions":
+        """The same with `public_url` filled in.
+
+        Raises:
+            ConfigError: It is not an http address of a host, without a path.
+        """
+        wanted = self.public_url or f"http://{self.names[0] if self.names else self.http_host}:{http_port}"
+        if not PUBLIC_URL.fullmatch(wanted.rstrip("/")):
+            raise ConfigError(f"`{wanted}` is not an address phones can open", 'Write public_url = "https://hq.example"')
+        return msgspec.structs.replace(self, public_url=wanted.rstrip("/"))
+
+    @property
+    def public_host(self) -> str:
+        """The host of `public_url`, as browsers name it."""
+        host = self.public_url.partition("://")[2].lower()
+        return host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
 
     @property
     def door_name(self) -> str:

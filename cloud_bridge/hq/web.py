@@ -17,11 +17,12 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, assigned_api, metrics, reports
+from cloud_bridge.hq import api, assigned_api, metrics, phones, reports
 from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
 from cloud_bridge.hq.fleet import Fleet, fleet_routes
+from cloud_bridge.hq.granting import NotGranted
 from cloud_bridge.hq.guard import COOKIE, LOCKED, Guard, session_of
 from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office
@@ -48,7 +49,8 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     """Pages and API behind their guard; `more` are further routes of the API."""
     app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None)
     app.include_router(api.routes(office))
-    app.include_router(assigned_api.routes(office))
+    app.include_router(assigned_api.routes(office, options.public_url))
+    app.include_router(phones.routes(office), include_in_schema=False)
     app.include_router(event_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:
@@ -58,9 +60,10 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     app.include_router(_page_routes(office, token), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=PAGES / "static"))
     app.add_exception_handler(RefusedAsk, _answer_refused)
+    app.add_exception_handler(NotGranted, phones.answer_refused)
     app.add_exception_handler(BrokerError, _answer_broken)
     app.add_exception_handler(StoreAway, _answer_broken)
-    return Guard(app, token, {"127.0.0.1", "localhost", "[::1]", options.http_host, *options.names})
+    return Guard(app, token, {"127.0.0.1", "localhost", "[::1]", options.http_host, options.public_host, *options.names})
 
 
 async def _answer_refused(_: Request, error: Exception) -> Response:

@@ -48,6 +48,7 @@ WAIT_S: Final = 3.0
 SETTLE_LATER_S: Final = 120  # our clock and headquarters' may differ a little, and a shopper with a fresh end is served
 LOOK_EVERY_NS: Final = 10 * 10**9
 OFFLINE: Final = {VoucherClass.GRANTED: "needs_grant", VoucherClass.HQ_LIVE: "needs_online", VoucherClass.LEASED: "needs_online"}
+BY_PHONE: Final = frozenset({"needs_grant", "grant_stale", "grant_expired"})  # what another grant from the shopper's phone mends
 MOST_PENDING: Final = 500
 MOST_TOLD: Final = 2_000
 ANOTHER: Final = ""  # no box and no start is called that
@@ -103,6 +104,7 @@ class Claims:
         self._up = up
         self._tell_bridge = tell_bridge
         self._refuse = refuse
+        self.address_of: Callable[[str], str] = lambda _: ""  # where a shopper's phone fetches a grant for a voucher
         self._pending: dict[str, _Pending] = {}
         self._told: dict[str, Claimed] = {}  # by voucher
         self._looked_ns = 0
@@ -158,7 +160,7 @@ class Claims:
             held, _ = self.book.usable(grant.voucher_id, 1, self._running(), clock.bounds_us()[0])
             refused = refused if held is None else None
         if refused is not None:
-            return self._refuse(refused, code, station, staff, clock, grant.voucher_id)
+            return self._refused(refused, code, station, staff, grant.voucher_id)
         terms = Terms(grant.voucher_id, 0, grant.issuer, grant.units, 0, grant.not_after_s, 0)
         return self._use(_Asked(terms, VoucherClass.GRANTED, 1, code, station, staff), grant, [self._taken(grant, None)])
 
@@ -176,7 +178,13 @@ class Claims:
                 pending = answers.decision("pending", self._clock.now().wall_us, reference=voucher_id)
                 return Verdict(answer=pending, station=asked.station, wait=waiting, again=partial(self._judge, asked))
             refused = said or ("lease_spent" if is_balance and (is_spent or said == "") else why if is_spent else OFFLINE[asked.kind])
-        return self._named(self._refuse(refused, asked.code, asked.station, asked.staff, self._clock, voucher_id))
+        return self._refused(refused, asked.code, asked.station, asked.staff, voucher_id)
+
+    def _refused(self, reason: str, code: CodePresented, station: str, staff: str | None, voucher_id: str) -> Verdict:
+        verdict = self._named(self._refuse(reason, code, station, staff, self._clock, voucher_id))
+        if reason in BY_PHONE:
+            verdict.answer = answers.with_address(verdict.answer, self.address_of(voucher_id))
+        return verdict
 
     def _named(self, verdict: Verdict) -> Verdict:
         """With what headquarters said of the voucher in this life: what it is for, and which shop holds it."""

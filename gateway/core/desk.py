@@ -24,6 +24,7 @@ from gateway.core.knowledge import Knowledge
 from gateway.core.lockers import Lockers
 from gateway.core.meters import Meters, lanes, meters
 from gateway.core.offers import offering
+from gateway.core.passes import Passes, Signer
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
 from gateway.core.stations import Stations
@@ -76,9 +77,12 @@ class Desk:
     Args:
         hq: HQ's public keys from this box's enrolment.
         secret: Known to this box alone, the same after a restart: key of the marks that witnesses keep.
+        signer: Signs what screens show to shoppers' phones; None: they are shown nothing.
     """
 
-    def __init__(self, config: GatewayConfig, clock: Clock, hq: list[Ed25519PublicKey], software: str, *, secret: bytes) -> None:
+    def __init__(
+        self, config: GatewayConfig, clock: Clock, hq: list[Ed25519PublicKey], software: str, *, secret: bytes, signer: Signer | None = None
+    ) -> None:
         self.config = config
         self.clock = clock
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -127,7 +131,7 @@ class Desk:
             claimed=self._claims.take,
         )
         self._clock_watch = ClockWatch(clock, commit)
-        self._remember(secret)
+        self._remember(secret, signer)
 
     async def run(self) -> None:
         """Serve the drivers.
@@ -294,7 +298,7 @@ class Desk:
 
     # ------------------------------------------------------------ the ledger
 
-    def _remember(self, secret: bytes) -> None:
+    def _remember(self, secret: bytes, signer: Signer | None) -> None:
         """Rebuild everything core knows from the chain, the stored answers and the documents in force, then judge this start."""
         reader = LedgerReader(self.config.ledger_path)
         try:
@@ -308,6 +312,7 @@ class Desk:
         )
         self._road.listener = self._admissions
         self._admissions.adopt, self._claims.line = self._claims.adopt, frozenset(epoch.name for epoch in epochs)
+        self._claims.address_of = Passes(gateway, signer, self.clock, self._ledger, epochs).address
         self._name_folds()
         self._road.remember()
         knowledge.remember(self._drivers.see, self._clock_watch.heed)

@@ -1,13 +1,17 @@
 """The pages: made on the server in one language, with the words of both on board, so that switching needs no request."""
 
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Request
+import segno
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from gateway.asking import MAX_ASKING_B, unpack
+from gateway.errors import MalformedFrame
 from gateway.kiosk.access import Access, give_key, is_own_screen, renew_cookie
 from gateway.kiosk.api import known_station
 from gateway.kiosk.words import LANGUAGES, WORDS
@@ -71,6 +75,17 @@ def router(desk: "Desk", access: Access) -> APIRouter:
         if key is not None:
             give_key(request, answer, station, key)
         return answer
+
+    @routes.get("/v1/asking.svg")
+    async def asking_picture(text: Annotated[str, Query(max_length=2 * MAX_ASKING_B)]) -> Response:
+        """The QR code of an answer's `asking`: of nothing else, so that no link can make this screen show what is not ours."""
+        try:
+            unpack(text)
+        except MalformedFrame as error:
+            raise HTTPException(404, "not_found") from error
+        picture = io.BytesIO()
+        segno.make_qr(text, error="l", boost_error=False).save(picture, kind="svg", scale=4, border=4, light="#fff")
+        return Response(picture.getvalue(), media_type="image/svg+xml")
 
     @routes.get("/staff")
     async def staff_page(lang: str = "") -> HTMLResponse:

@@ -39,6 +39,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     holder: Text = NOTHING  # the shop that holds the voucher
     gap_minor: int | None = None  # how much more the basket would have to come to
     gap_quantity: int | None = None  # how many pieces more it would have to hold
+    asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
 
     @property
@@ -72,6 +73,11 @@ def as_practice(answer: Answer, message: Text) -> Answer:
 def with_left(answer: Answer, uses: int | None, balance_minor: int | None) -> Answer:
     """The answer with what is left of the voucher."""
     return msgspec.structs.replace(answer, uses_left=uses, balance_minor=balance_minor)
+
+
+def with_address(answer: Answer, address: str) -> Answer:
+    """The answer with where the shopper's phone gets a pass."""
+    return msgspec.structs.replace(answer, asking=address)
 
 
 encode = msgspec.json.Encoder().encode

@@ -111,7 +111,7 @@ async function send(address, body) {
   $("code").value = "";
   show("working");
   const outcome = await present(address, body);
-  if (outcome.answer) return showAnswer(outcome.answer, shown.number, 30);
+  if (outcome.answer) return showAnswer(outcome.answer, shown.number, outcome.answer.asking ? 90 : 30); // a phone has to come out first
   if ([401, 403].includes(outcome.status)) return location.reload(); // not paired any more: the page says so, or pairs anew
   if (outcome.refused) return showProblem(() => outcome.refused, null);
   showProblem(() => ({ message: both("kiosk.silent"), next_step: both("kiosk.silent.next") }), () => send(address, body));

@@ -19,7 +19,9 @@ export function drawResult(answer, buttons) {
   const opens = (answer.decision === "collecting" || answer.decision === "staging") && answer.compartment !== null;
   const mark = opens
     ? el("div", { class: "mark number" }, el("small", {}, t("result.door")), el("b", { "data-door": answer.compartment }, String(answer.compartment)))
-    : el("div", { class: "mark" }, icon(sign));
+    : answer.asking
+      ? el("img", { class: "asking", alt: t("result.asking"), src: `/v1/asking.svg?text=${encodeURIComponent(answer.asking)}` })
+      : el("div", { class: "mark" }, icon(sign));
   const words = el("div", { class: "words" }, el("h1", { tabindex: "-1" }, pick(answer.message)));
   if (answer.practice) words.prepend(el("p", { class: "lesson" }, t("result.practice")));
   const title = pick(answer.title);

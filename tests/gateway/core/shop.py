@@ -15,6 +15,7 @@ from gateway.codes import short_code
 from gateway.columns import Tombstone, unpack
 from gateway.config import GatewayConfig
 from gateway.core.desk import Desk
+from gateway.core.passes import Signer
 from gateway.events import (
     AckArrived,
     BankSnapshotTaken,
@@ -112,15 +113,16 @@ async def headquarters_hears(desk: Desk) -> None:
 class Shop:
     """Core, started and stopped as often as the test likes."""
 
-    def __init__(self, config: GatewayConfig, clock: Clock) -> None:
+    def __init__(self, config: GatewayConfig, clock: Clock, signer: Signer | None = None) -> None:
         self.config = config
         self.clock = clock
+        self.signer = signer
         self.desk: Desk
         self.doors = Doors(config, clock)
         self._running: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        self.desk = Desk(self.config, self.clock, [HQ_KEY.public_key()], "test 1", secret=SECRET)
+        self.desk = Desk(self.config, self.clock, [HQ_KEY.public_key()], "test 1", secret=SECRET, signer=self.signer)
         self._running = asyncio.create_task(self.desk.run())
         await until(self.config.link_path.exists)
         if self.desk.store_view().admission.state == "waiting" and not self.rows(EpochAdmitted):

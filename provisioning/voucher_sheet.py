@@ -51,7 +51,7 @@ def files(
         per_page: 8, 12 or 24.
         font: For Chinese; None draws English only.
     """
-    pen, waiting = _VoucherPen(font, per_page), iter(vouchers)
+    pen, waiting = VoucherPen(font, per_page), iter(vouchers)
     while part := list(islice(waiting, per_page * PAGES_A_FILE)):
         pages = [pen.page(part[start : start + per_page], drawn) for start in range(0, len(part), per_page)]
         out = io.BytesIO()
@@ -59,7 +59,9 @@ def files(
         yield out.getvalue()
 
 
-class _VoucherPen(Pen):
+class VoucherPen(Pen):
+    """Draws vouchers, so many a page."""
+
     def __init__(self, font: Path | None, per_page: int) -> None:
         super().__init__(font)
         self._columns, rows = GRIDS[per_page]
@@ -72,11 +74,12 @@ class _VoucherPen(Pen):
         sheet = Image.new("1", PAGE, 1)
         for place, one in enumerate(vouchers):
             left, top = MARGIN + place % self._columns * self._cell[0], MARGIN + place // self._columns * self._cell[1]
-            sheet.paste(self._voucher(one), (left, top))
+            sheet.paste(self.voucher(one), (left, top))
             drawn()
         return sheet
 
-    def _voucher(self, one: Printed) -> Image.Image:
+    def voucher(self, one: Printed) -> Image.Image:
+        """One voucher with its frame."""
         picture = Image.new("L", self._cell, 255)
         draw = ImageDraw.Draw(picture)
         draw.rectangle((0, 0, self._cell[0] - 1, self._cell[1] - 1), outline=170)  # where to cut

@@ -79,7 +79,7 @@ def test_many_vouchers_make_several_files_and_memory_for_one(monkeypatch: pytest
 @pytest.mark.parametrize("per_page", sorted(GRIDS))
 def test_the_longest_titles_stay_in_their_cell(per_page: int, font: Path | None) -> None:
     long = printed(1, title_zh="台北信義百貨公司地下二樓旗艦體驗店開幕感謝禮" * 3, title_en="Grand opening " * 5, store="s" * 40)
-    cell = np.asarray(voucher_sheet._VoucherPen(font, per_page)._voucher(long).convert("L"))
+    cell = np.asarray(voucher_sheet.VoucherPen(font, per_page).voucher(long).convert("L"))
     inside = cell[4:-4, 4:-4]
     assert inside[:, -8:].min() == inside[:8].min() == inside[-8:].min() == 255, "nothing is cut off"
     assert inside[:, cell.shape[1] // 2 :].min() == 0

@@ -20,7 +20,7 @@ from gateway.kiosk import enrol, neighbours
 from gateway.kiosk.enrol import SETTING, SHOP, TRIES, make_app
 from gateway.scanner.decode import decode
 from provisioning.enroll import is_enrolled
-from provisioning.sheet import Sticker, Pen, cjk_font
+from provisioning.sheet import Pen, Sticker, cjk_font
 from provisioning.unit import WAITING, Standing
 from tests.cloud_bridge.hq.rig import Hq, headquarters, until
 from tests.provisioning.test_unit import config, label_of, waiting

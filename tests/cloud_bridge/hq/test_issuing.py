@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
@@ -16,8 +17,10 @@ from typer.testing import CliRunner
 
 from cloud_bridge.hq import bulk
 from cloud_bridge.hq.bulk import AT_ONCE, Piece
+from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.issuing import issue_lines, read_vouchers, road_to
 from cloud_bridge.hq.options import HqOptions
+from cloud_bridge.hq.store import Store
 from gateway.commands import app
 from gateway.errors import ConfigError
 from gateway.token import VoucherClass, verify
@@ -180,3 +183,17 @@ async def test_no_headquarters_at_all_says_what_to_do(tmp_path: Path) -> None:
 async def test_the_api_says_what_it_takes(demo: Hq) -> None:
     shown: dict[str, Any] = (await demo.get("/openapi.json"))["components"]["schemas"]
     assert json.dumps(shown["NewPieces"]).count(str(AT_ONCE)) == 1
+
+
+async def test_both_databases_tell_a_piece_again_as_it_was_issued(store: Store, tmp_path: Path) -> None:
+    press = Press(Authority.open(tmp_path / "authority"))
+    sql = "INSERT INTO boxes VALUES ('gw-s1', 'demo', '0', 's1', 1, '', '', 'Asia/Taipei', NULL, 1, NULL)"
+    await store.write(lambda db: db.execute(sql).rowcount)
+    pieces = [Piece(piece="first-one", store="s1", title_zh="券", uses=2), Piece(piece="second-one", title_zh="禮券", value_minor=500)]
+    first, changed = await store.write(lambda db: bulk.issue(db, press, pieces, 1_795_000_000_000_000))
+    again, unchanged = await store.write(lambda db: bulk.issue(db, press, pieces, 1_796_000_000_000_000))
+    assert [one.store for one in changed] == ["s1"] and unchanged == []
+    assert again == [msgspec.structs.replace(one, new=False) for one in first] and all(one.new for one in first)
+    twice = [msgspec.structs.replace(pieces[0], piece="third-one")] * 2
+    third, _ = await store.write(lambda db: bulk.issue(db, press, twice, 1_796_000_000_000_000))
+    assert third[0].voucher_id == third[1].voucher_id, "one key is one voucher, also within a part"

@@ -223,6 +223,8 @@ async def test_the_command_writes_a_file_that_it_verifies_with_and_without_a_run
         shown = await hq.get(f"/api/settlement?day={today}")
         assert [(one["issuer"], one["store"], one["uses"]) for one in shown["owed"]] == [(1, "s1", 1)]
         assert (await hq.http.get("/api/settlement?day=2026-02-31")).status_code == 422
+        looked = await hq.get("/api/signals?hours=1")
+        assert looked["thresholds"]["copied"]["places"] == 3 and looked["velocity"] == looked["copied"] == looked["staff"] == []
         assert (await run(data, "--day", "2026-02-31", "--out", str(out)))[0] == 1
     signed_running = checkpoint.check_file(out, hq_key(data))
     status, said = await run(data, "--day", today, "--issuer", "1", "--out", str(out))

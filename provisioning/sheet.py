@@ -72,7 +72,7 @@ def sheets(stickers: Sequence[Sticker], font: Path | None, drawn: Callable[[], N
         stickers: At least one.
         font: For Chinese; None draws English only.
     """
-    draw = _Pen(font)
+    draw = Pen(font)
     pages: list[Image.Image] = []
     for place, sticker in enumerate(stickers):
         column, row = place % COLUMNS, place // COLUMNS % ROWS
@@ -85,7 +85,9 @@ def sheets(stickers: Sequence[Sticker], font: Path | None, drawn: Callable[[], N
     return out.getvalue()
 
 
-class _Pen:
+class Pen:
+    """Draws labels; keeps the fonts it has opened."""
+
     def __init__(self, font: Path | None) -> None:
         self._font = font
         self._index = _traditional(font) if font is not None else 0
@@ -95,7 +97,7 @@ class _Pen:
         """One label, black on white."""
         picture = Image.new("L", LABEL, 255)
         draw = ImageDraw.Draw(picture)
-        code = _qr(sticker.code)
+        code = qr(sticker.code)
         picture.paste(code, (30, 110))
         draw.text((44, 34), "門市機器註冊標籤  Enrolment label" if self._font else "Enrolment label", INK, self._of(44))
         self._lines(draw, sticker)
@@ -103,12 +105,13 @@ class _Pen:
 
     def _lines(self, draw: ImageDraw.ImageDraw, sticker: Sticker) -> None:
         """Who it is for beside the code, and below it what to do where there is no scanner; long names are drawn smaller."""
-        self._draw(draw, self._words(sticker), (620, 128), (LABEL[0] - 650, LABEL[1] - 148))
+        self.write(draw, self._words(sticker), (620, 128), (LABEL[0] - 650, LABEL[1] - 148))
         below = [("沒有掃描器：用手機掃螢幕上的碼，再拍此標籤", 26)] if self._font else []
         below.append(("No scanner: scan the code on the box's screen with a phone, then photograph this label", 23))
-        self._draw(draw, below, (44, 112 + QR_PX), (QR_PX, LABEL[1] - 120 - QR_PX))
+        self.write(draw, below, (44, 112 + QR_PX), (QR_PX, LABEL[1] - 120 - QR_PX))
 
-    def _draw(self, draw: ImageDraw.ImageDraw, words: list[tuple[str, int]], place: tuple[int, int], room: tuple[int, int]) -> None:
+    def write(self, draw: ImageDraw.ImageDraw, words: list[tuple[str, int]], place: tuple[int, int], room: tuple[int, int]) -> None:
+        """Lines of text of a size each, in so much room; smaller where they would not fit."""
         lines: list[tuple[str, int, int]] = []
         for percent in range(100, 40, -10):
             lines = [
@@ -168,10 +171,11 @@ def _traditional(font: Path) -> int:
     return 0
 
 
-def _qr(text: str) -> Image.Image:
+def qr(text: str, side_px: int = QR_PX) -> Image.Image:
+    """A QR code at level M, as large as fits into so many pixels, its white border included."""
     code = segno.make_qr(text, error="m", boost_error=False)
     modules = code.symbol_size(border=4)[0]
-    scale = QR_PX // modules
+    scale = side_px // modules
     out = io.BytesIO()
     code.save(out, kind="png", scale=scale, border=4)
     with Image.open(out) as drawn:

@@ -20,7 +20,7 @@ DOORS: Final[dict[str, tuple[str, ...]]] = {
     "dbus_fast": ("gateway/ble/radio.py",),
     "evdev": ("gateway/scanner/handheld.py",),
     "fastapi": ("gateway/kiosk/*", "cloud_bridge/hq/*"),
-    "PIL": ("provisioning/sheet.py",),
+    "PIL": ("provisioning/sheet.py", "provisioning/voucher_sheet.py"),
     "paho": ("cloud_bridge/mqtt.py",),
     "psycopg": ("cloud_bridge/hq/postgres.py",),
     "pyzbar": ("gateway/scanner/decode.py",),

@@ -17,6 +17,8 @@ from starlette.types import ASGIApp
 
 from cloud_bridge.hq import backups, devices, enrolment, registry
 from cloud_bridge.hq.broker import OWN_NAME, BrokerAddress, BrokerFiles, EmbeddedBroker, Fence
+from cloud_bridge.hq.bulk import bulk_routes
+from cloud_bridge.hq.clearing_api import clearing_routes
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.feed import Feed
 from cloud_bridge.hq.fleet import Fleet
@@ -110,7 +112,8 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
         await lines.open(row.store)
     token = admin_token(data)
     promotions = Promotions(store, press, ingest, feed, clock)
-    app = application(office, fleet, token, options, [backup_routes(kept, store, clock), campaign_routes(promotions)])
+    more = [backup_routes(kept, store, clock), campaign_routes(promotions), bulk_routes(office), clearing_routes(office, authority)]
+    app = application(office, fleet, token, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
     try:

@@ -36,9 +36,9 @@ class NewAssigned(BaseModel):
     value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
 
-def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int) -> tuple[AssignedRow, str]:
-    """A new voucher, not stored yet, and the secret of its link, which is stored nowhere."""
-    identifier, secret, now_s = secrets.randbits(60), secrets.token_bytes(SECRET_B), now_us // 1_000_000
+def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int, secret: bytes = b"") -> tuple[AssignedRow, str]:
+    """A new voucher, not stored yet, and the secret of its link, which is stored nowhere; random unless one is given."""
+    identifier, secret, now_s = secrets.randbits(60), secret or secrets.token_bytes(SECRET_B), now_us // 1_000_000
     voucher_class = CLASSES[asked.voucher_class]
     claims = Claims(
         kind=TokenKind.VOUCHER, key_id=key_id, issuer=ISSUER, identifier=identifier, campaign=asked.campaign,

@@ -4,6 +4,8 @@ A change and the document that carries it are one transaction: a voucher whose d
 document is whole and for one box, so its version and hash say all; what has expired long ago is left out.
 """
 
+import hashlib
+import hmac
 import secrets
 import unicodedata
 from typing import Any, Final
@@ -91,12 +93,22 @@ class Press:
         Raises:
             RefusedAsk: No such shop, or too much for its document.
         """
-        shapes.check(ask.shape, ask.value_minor)
         row = box_of_store(db, ask.store)
+        issued = self.make_voucher(db, ask, row, issuers.signing_key_id(db, self.own_keys), now_us)
+        self.seal(db, row, "vouchers", now_us)
+        return issued
+
+    def make_voucher(self, db: Connection, ask: VoucherAsk, row: BoxRow, key_id: int, now_us: int) -> Issued:
+        """Store a voucher bound to one shop; the shop's list is not made anew.
+
+        Raises:
+            RefusedAsk: Its shape makes no sense.
+        """
+        shapes.check(ask.shape, ask.value_minor)
         now_s = now_us // 1_000_000
         identifier = _new_identifier()
         claims = Claims(
-            kind=TokenKind.VOUCHER, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier,
+            kind=TokenKind.VOUCHER, key_id=key_id, issuer=ISSUER, identifier=identifier,
             campaign=ask.campaign, store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
             voucher_class=VoucherClass.STORE_BOUND, uses=ask.uses, value_minor=ask.value_minor, flags=ask.shape.flags,
         )  # fmt: skip
@@ -109,8 +121,12 @@ class Press:
             ),
         )  # fmt: skip
         shapes.note(db, issued.identifier, ask.shape)
-        self.seal(db, row, "vouchers", now_us)
         return issued
+
+    def link_secret(self, piece: str, size_b: int) -> bytes:
+        """The secret in the link of a voucher issued by the thousand: told again whenever its piece is asked for, and stored nowhere."""
+        root = hashlib.sha256(b"SGK1 link\n" + self._authority.root.private_bytes_raw()).digest()
+        return hmac.digest(root, piece.encode(), "sha256")[:size_b]
 
     def set_limit(self, db: Connection, store: str, limit: CampaignLimit, now_us: int) -> BoxRow:
         """Say what a shop may give out of a campaign.
@@ -154,6 +170,7 @@ class Press:
         Raises:
             RefusedAsk: There is no such voucher.
         """
+        db.execute("DELETE FROM unlisted WHERE voucher_id = ?", (voucher_id,))  # the shop has to hear of it by name
         return self._strike(db, "UPDATE vouchers SET revoked = 1 WHERE voucher_id = ? RETURNING gateway", voucher_id, "vouchers", now_us)
 
     def cancel_order(self, db: Connection, order_id: str, now_us: int) -> BoxRow:
@@ -309,7 +326,8 @@ def _new_identifier() -> int:
 def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
     found = db.execute(
         "SELECT voucher_id, campaign, title_zh, title_en, not_before_s, not_after_s, uses, value_minor, revoked FROM vouchers"
-        " WHERE gateway = ? AND not_after_s >= ? ORDER BY issued_us LIMIT ?",
+        " WHERE gateway = ? AND not_after_s >= ? AND NOT EXISTS (SELECT 1 FROM unlisted u WHERE u.voucher_id = vouchers.voucher_id)"
+        " ORDER BY issued_us LIMIT ?",
         (gateway, oldest_s, MOST_LIVE + 1),
     ).fetchall()
     _refuse_overflow(len(found))

@@ -36,10 +36,10 @@ class Expected(Struct, frozen=True):
 
 
 class RowRefused(RefusedAsk):
-    """Some boxes of a batch cannot be, so none of it was taken; `rows` says which, by their place, and why."""
+    """Some of what was asked for at once cannot be, so none of it was taken; `rows` says which, by their place, and why."""
 
-    def __init__(self, rows: dict[int, str]) -> None:
-        super().__init__(409, f"{len(rows)} of these boxes cannot be registered, so none was")
+    def __init__(self, rows: dict[int, str], what: str = "boxes cannot be registered") -> None:
+        super().__init__(409, f"{len(rows)} of these {what}, so none was")
         self.rows = rows
 
 

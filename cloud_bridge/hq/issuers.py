@@ -119,6 +119,7 @@ def list_codes(db: Connection, voucher_id: str, codes: list[str], oldest_s: int)
     found = db.execute("SELECT gateway FROM vouchers WHERE voucher_id = ?", (voucher_id,)).fetchone()
     if found is None:
         raise RefusedAsk(404, f"there is no voucher {voucher_id}")
+    db.execute("DELETE FROM unlisted WHERE voucher_id = ?", (voucher_id,))  # a shop knows codes through its list
     for place, code in enumerate(codes, 1):
         _list_code(db, voucher_id, code, place)
     counted = (

@@ -133,6 +133,7 @@ CREATE TABLE IF NOT EXISTS uses (        -- redemptions, refusals and online att
     redemption_id TEXT NOT NULL DEFAULT ''   -- of what was redeemed or reversed
 );
 CREATE INDEX IF NOT EXISTS uses_voucher ON uses (voucher_id);
+CREATE INDEX IF NOT EXISTS uses_moment ON uses (gateway, at_us);
 
 CREATE TABLE IF NOT EXISTS voucher_shapes (  -- of vouchers that are more than so many uses
     voucher_id TEXT PRIMARY KEY,
@@ -201,6 +202,15 @@ CREATE TABLE IF NOT EXISTS vouchers (
     issued_us INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS vouchers_box ON vouchers (gateway, issued_us);
+
+CREATE TABLE IF NOT EXISTS pieces (      -- vouchers issued by the thousand: asked for the same piece again, the same voucher is told
+    piece TEXT PRIMARY KEY,
+    voucher_id TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS unlisted (    -- in no shop's list: their signed code is all a shop needs
+    voucher_id TEXT PRIMARY KEY
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS voucher_codes (  -- codes without signature that stand for a voucher, by their hash
     digest TEXT PRIMARY KEY,

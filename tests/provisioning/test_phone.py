@@ -20,7 +20,7 @@ from gateway.kiosk import enrol, neighbours
 from gateway.kiosk.enrol import SETTING, SHOP, TRIES, make_app
 from gateway.scanner.decode import decode
 from provisioning.enroll import is_enrolled
-from provisioning.sheet import Sticker, _Pen, cjk_font
+from provisioning.sheet import Pen, Sticker, cjk_font
 from provisioning.unit import WAITING, Standing
 from tests.cloud_bridge.hq.rig import Hq, headquarters, until
 from tests.provisioning.test_unit import config, label_of, waiting
@@ -46,7 +46,7 @@ def in_the_shop(monkeypatch: pytest.MonkeyPatch) -> str:
 def photo(code: str, seed: int = 3) -> bytes:
     """A printed label as a phone's 12 megapixel camera takes it: askew, in perspective, badly lit, noisy, as a JPEG."""
     sticker = Sticker(code, "gw-s1", "s1", "台北一店", "Taipei No. 1", "Asia/Taipei", 1_798_000_000_000_000)
-    label = np.asarray(_Pen(cjk_font()).label(sticker).convert("L"), np.uint8)
+    label = np.asarray(Pen(cjk_font()).label(sticker).convert("L"), np.uint8)
     height, width = label.shape
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     held = np.array([[620, 1180], [2480, 1010], [2590, 2390], [560, 2460]], np.float32)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gateway.scanner.decode import decode
 from provisioning.label import Label, write_label
-from provisioning.sheet import Sticker, _Pen, cjk_font, sheets
+from provisioning.sheet import Pen, Sticker, cjk_font, sheets
 
 needs_pdftoppm = pytest.mark.skipif(shutil.which("pdftoppm") is None, reason="apt-get install poppler-utils")
 
@@ -68,7 +68,7 @@ def test_the_longest_names_stay_on_their_sticker(font: Path | None) -> None:
     long = Sticker(
         sticker(1).code, "gw-" + "x" * 37, "store-" + "x" * 34, "台北信義百貨公司地下二樓旗艦體驗店第一櫃", "Taipei " * 9, "Asia/Taipei", 0
     )
-    drawn = np.asarray(_Pen(font).label(long).convert("L"))
+    drawn = np.asarray(Pen(font).label(long).convert("L"))
     assert drawn[:, :20].min() == drawn[:, -20:].min() == drawn[-6:].min() == 255, "white to the edge: nothing is cut off"
     assert drawn[-120:-6].min() == 0
 

@@ -61,6 +61,7 @@ class VoucherAsk(Struct, frozen=True, kw_only=True):
     uses: int = 1
     value_minor: int = 0
     shape: shapes.Shape = shapes.ORDINARY
+    channel: str = ""
 
 
 class Issued(Struct, frozen=True):
@@ -109,6 +110,7 @@ class Press:
             ),
         )  # fmt: skip
         shapes.note(db, issued.identifier, ask.shape)
+        shapes.note_channel(db, issued.identifier, ask.channel)
         self.seal(db, row, "vouchers", now_us)
         return issued
 

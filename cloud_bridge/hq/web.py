@@ -22,6 +22,7 @@ from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
 from cloud_bridge.hq.fleet import Fleet, fleet_routes
+from cloud_bridge.hq.funnel import funnel_routes
 from cloud_bridge.hq.guard import COOKIE, LOCKED, Guard, session_of
 from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office
@@ -50,6 +51,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     app.include_router(api.routes(office))
     app.include_router(assigned_api.routes(office))
     app.include_router(event_routes(office))
+    app.include_router(funnel_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:
         app.include_router(router)

@@ -1,8 +1,12 @@
 """Scenarios that begin online and end at the shop's tills, or the other way round."""
 
+import json
 import secrets
 import threading
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +139,78 @@ def test_what_is_taken_back_online_is_refused_in_the_shop_within_seconds(whole_s
     while kiosk_says != "revoked" and time.monotonic() - began_s < SHOWN_WITHIN_S:
         kiosk_says = str(validate(whole_store, reward["token"])["reason"])
     assert kiosk_says == "revoked"
+
+
+def posted(store: RunningStore, path: str, body: dict[str, Any], key: str) -> tuple[int, dict[str, Any]]:
+    """What headquarters answers to a request with an idempotency key."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {store.starter.hq.token}", "Idempotency-Key": key}
+    request = urllib.request.Request(store.starter.hq.base + path, json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.mark.scenario("R44")
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("/api/orders", {"store": STORE, "customer": "王小美", "lines": ["月餅禮盒 x1"]}, "order_id"),
+        ("/api/vouchers", {"store": STORE, "title_zh": "重送券", "value_minor": 100}, "voucher_id"),
+    ],
+)
+def test_an_event_that_is_sent_three_times_has_one_effect(whole_store: RunningStore, path: str, body: dict[str, Any], name: str) -> None:
+    before, key = {one[name] for one in whole_store.hq_get(path)}, secrets.token_hex(16)
+    documents = {"order_id": "orders", "voucher_id": "vouchers"}[name]
+    version = whole_store.view()["documents"].get(documents, 0)
+    with ThreadPoolExecutor(3) as senders:  # the first was not answered yet when the others came
+        sent = list(senders.map(lambda _: posted(whole_store, path, body, key), range(3)))
+    assert [status for status, _ in sent] == [201] * 3
+    (made,) = {one[name] for _, one in sent}
+    assert {one[name] for one in whole_store.hq_get(path)} - before == {made}
+    whole_store.until(lambda: bool(whole_store.view()["documents"].get(documents, 0) > version), 15, "the shop was not told")
+    heard(whole_store)
+    assert whole_store.view()["documents"][documents] == version + 1
+    other = posted(whole_store, path, body | {"store": "elsewhere"}, key)
+    assert (other[0], {one[name] for one in whole_store.hq_get(path)} - before) == (422, {made})
+    if name == "voucher_id":
+        assert redeem(whole_store, sent[0][1]["token"])["decision"] == "redeemed"
+        assert redeem(whole_store, sent[2][1]["token"])["reason"] == "already_redeemed"
+
+
+@pytest.mark.scenario("R44")
+def test_a_voucher_of_the_chain_is_issued_once_for_a_key(whole_store: RunningStore) -> None:
+    key, body = secrets.token_hex(16), {"title_zh": "連鎖券"}
+    first, *more = (posted(whole_store, "/api/assigned", body, key) for _ in range(3))
+    assert first[0] == 201 and first[1]["secret"]
+    assert [status for status, _ in more] == [409, 409]
+    assert all(first[1]["voucher_id"] in said["detail"] for _, said in more)
+
+
+@pytest.mark.scenario("R14")
+def test_of_three_channels_and_none_the_funnel_sums_to_the_ledger(whole_store: RunningStore, tmp_path: Path) -> None:
+    campaign, till = 14_014, paired_till(whole_store, tmp_path)
+    issued = {
+        channel: [
+            issue(whole_store, "引流券", campaign=campaign, channel=channel) if at == count - 1 else dict(whole_store.hq_post(
+                "/api/vouchers", {"store": STORE, "title_zh": "引流券", "campaign": campaign, "channel": channel}
+            ))
+            for at in range(count)
+        ]
+        for channel, count in {"line": 4, "mail": 3, "poster-7": 2, "": 1}.items()
+    }  # fmt: skip
+    whole_store.cut_line()
+    done = [till.present("redeem", one["token"]).answer for one in (*issued["line"][:3], *issued["mail"][:1], *issued[""])]
+    assert [answer["decision"] for answer in done] == ["redeemed"] * 5
+    assert till.settle("reverse", redemption_id=done[0]["redemption_id"]).answer["decision"] == "reversed"
+    assert till.present("redeem", issued["mail"][0]["token"]).answer["reason"] == "already_redeemed"
+    whole_store.mend_line()
+    whole_store.drained()
+    funnel = whole_store.hq_get(f"/api/funnel?campaign={campaign}")
+    numbers = ("reached", "visited", "redeemed", "reversed", "net")
+    found = {one["channel"]: tuple(one[name] for name in numbers) for one in funnel["channels"]}
+    assert found == {"line": (4, 3, 3, 1, 2), "mail": (3, 1, 1, 0, 1), "poster-7": (2, 0, 0, 0, 0), "": (1, 1, 1, 0, 1)}
+    ledger = [[row for row in whole_store.rows(kind) if row["campaign"] == campaign] for kind in ("VoucherRedeemed", "RedemptionReversed")]
+    assert (funnel["total"]["redeemed"], funnel["total"]["reversed"]) == tuple(sum(row["units"] for row in rows) for rows in ledger)
+    assert funnel["complete"] and funnel["missing_rows"] == 0

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection
+from gateway.codes import holds_card
 
 KEPT_US: Final = 30 * 86_400 * 1_000_000  # nobody asks again after a month
 T = TypeVar("T")
@@ -44,6 +45,8 @@ async def once_of(
     """A dependency: the key of a request, if it bears one."""
     if key is None:
         return None
+    if holds_card(key):
+        raise RefusedAsk(422, "this Idempotency-Key looks like the number of a payment card", "Take 32 random hex digits")
     asked = hashlib.sha256(request.url.path.encode() + b"\0" + await request.body())
     return Once(key, asked.hexdigest())
 

@@ -1,5 +1,7 @@
 """Scenarios that begin online and end at the shop's tills, or the other way round."""
 
+import base64
+import hashlib
 import json
 import secrets
 import threading
@@ -214,3 +216,61 @@ def test_of_three_channels_and_none_the_funnel_sums_to_the_ledger(whole_store: R
     ledger = [[row for row in whole_store.rows(kind) if row["campaign"] == campaign] for kind in ("VoucherRedeemed", "RedemptionReversed")]
     assert (funnel["total"]["redeemed"], funnel["total"]["reversed"]) == tuple(sum(row["units"] for row in rows) for rows in ledger)
     assert funnel["complete"] and funnel["missing_rows"] == 0
+
+
+def bodies_with(card: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every place of the till's verbs where somebody could put a card's number, and the shop's answer to it."""
+    shown: dict[str, Any] = {"station": "counter", "code": "NOTHING", "presentation_id": secrets.token_hex(16)}
+    line = {"line_id": "L1", "sku": "LATTE", "quantity": 1, "unit_minor": 100}
+    baskets = [{"currency": "TWD", "lines": [line | {name: card}]} for name in ("line_id", "sku", "category")]
+    return [
+        *(("redeem", shown | {"basket": basket}) for basket in baskets),
+        ("authorize", shown | {"basket": baskets[1]}),
+        ("validate", {"station": "counter", "code": "NOTHING", "basket": baskets[1]}),
+        ("redeem", shown | {"source": card}),
+        ("redeem", shown | {"station": card}),
+        ("redeem", shown | {"card": card}),
+        ("capture", {"station": "counter", "authorization_id": "nobody", "amount": card, "key": secrets.token_hex(16)}),
+        ("pairings", {"station": "counter", "kind": "pos", "name": f"till {card}"}),
+    ]
+
+
+def files_with(folder: Path, needles: list[bytes]) -> list[Path]:
+    """Files of the whole virtual store, headquarters' among them, that hold any of these bytes."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"ledger.db", "hq.db"} <= {path.name for path in files} and any(path.suffix == ".log" for path in files)
+    return [path for path in files if any(needle in path.read_bytes() for needle in needles)]
+
+
+@pytest.mark.scenario("R24")
+def test_a_number_like_a_cards_is_refused_and_is_nowhere_afterwards(whole_store: RunningStore, tmp_path: Path) -> None:
+    till, card = paired_till(whole_store, tmp_path), "4539578763621486"
+    spelt = [card, " ".join(card[at : at + 4] for at in range(0, 16, 4)), "-".join(card[at : at + 4] for at in range(0, 16, 4))]
+    for text in spelt:
+        answer = till.present("redeem", text).answer
+        assert (answer["decision"], answer["reason"]) == ("refused", "card_dropped")
+        for verb, body in bodies_with(text):
+            said = till.ask(verb, **body)
+            assert (said.status, said.answer["error"]) == (422, "card_number"), (verb, body)
+            assert text not in json.dumps(said.answer) and said.answer["message"]["zh"] and said.answer["next_step"]["en"]
+        for verb in ("capture", "void"):
+            assert till.settle(verb, authorization_id=text).answer["reason"] == "unknown_authorization"
+        assert till.settle("reverse", redemption_id=text).answer["reason"] == "unknown_redemption"
+        for path, asked in (
+            ("/api/orders", {"store": STORE, "customer": f"王 {text}", "lines": ["茶"]}),
+            ("/api/orders", {"store": STORE, "customer": "王", "lines": [text]}),
+            ("/api/vouchers", {"store": STORE, "title_zh": text}),
+            ("/api/assigned", {"title_zh": text}),
+        ):
+            refused = posted(whole_store, path, asked, secrets.token_hex(16))
+            assert refused[0] == 422 and text not in json.dumps(refused[1])
+    whole_store.show(card)  # held before the camera, too
+    whole_store.until(lambda: whole_store.rows("RedemptionRefused")[-1]["read_point"].startswith("scanner"), 10, "the camera saw nothing")
+    whole_store.drained()
+    assert whole_store.rows("RedemptionRefused")[-1]["reason"] == "card_dropped"
+    needles = [text.encode() for text in spelt] + [base64.b64encode(card.encode()), hashlib.sha256(card.encode()).digest()]
+    needles += [hashlib.sha256(card.encode()).hexdigest().encode()]
+    assert files_with(whole_store.starter.plan.folder, needles) == []
+    # Goods whose number passes the cards' check, too, as one in ten does, are sold.
+    goods = {"currency": "TWD", "lines": [{"line_id": "L1", "sku": "4710088412416", "quantity": 1, "unit_minor": 30}]}
+    assert with_basket(till, issue(whole_store, "茶")["token"], goods)["decision"] == "redeemed"

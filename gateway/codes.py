@@ -32,6 +32,10 @@ NUMBER_SHAPE: Final = re.compile(f"[0-9０-９{SEPARATORS}]+")
 STRIPE: Final = re.compile(r"%?[Bb][0-9 ]{13,23}\^|;?[0-9]{13,19}=[0-9]")  # tracks 1 and 2 of a card, ISO/IEC 7813
 WIDE: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full-width letters to the usual ones
 ALIKE: Final = str.maketrans("OIL", "011")
+# A run of digits inside a text, not inside a word: identifiers in hex are no cards.
+LONG_RUN: Final = re.compile(f"(?<![0-9A-Za-z])[0-9](?:[{SEPARATORS}]?[0-9]){{12,18}}(?![0-9A-Za-z])")
+LOOKED_AFTER: Final = frozenset({"code", "codes"})  # fields whose readers drop cards themselves, and say so
+OWN_NUMBERS: Final = frozenset({"authorization_id", "redemption_id", "order_id", "presentation_id", "key"})
 GTIN_SYMBOLS: Final = ("]E", "]e", "]C1", "]d2", "]Q3")  # symbology identifiers under which 13 digits are goods
 
 
@@ -154,8 +158,48 @@ def is_cardlike(text: str, symbology_id: str = "]X0") -> bool:
     if not NUMBER_SHAPE.fullmatch(text) or symbology_id.startswith(GTIN_SYMBOLS):
         return False
     digits = _bare(text)
-    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit()):
-        return False
+    return 13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit() and _passes_luhn(digits)
+
+
+def holds_card(text: str) -> bool:
+    """Whether a text people or machines fill in, such as a name or an SKU, has the number of a payment card in it.
+
+    Goods are none: 13 or 14 digits whose GS1 check digit is right, which one in ten card numbers of those lengths passes too.
+    """
+    narrow = text.translate(WIDE)
+    if STRIPE.search(narrow):
+        return True
+    found = (SEPARATOR.sub("", run.group()) for run in LONG_RUN.finditer(narrow))
+    return any(_passes_luhn(digits) and not _is_gtin(digits) for digits in found if digits.isascii() and digits.isdigit())
+
+
+def card_field(value: object) -> str | None:
+    """Which field of a JSON value holds a card number, such as `basket.lines.0.sku`; None: none does.
+
+    Not looked at: `LOOKED_AFTER`, and `OWN_NUMBERS`, of which one in twenty thousand would be taken for a card.
+    """
+    waiting: list[tuple[str, object]] = [("", value)]
+    while waiting:
+        path, one = waiting.pop()
+        if isinstance(one, str) and holds_card(one):
+            return path
+        if isinstance(one, dict):
+            named = {name: inner for name, inner in one.items() if name not in LOOKED_AFTER | OWN_NUMBERS}
+            if any(holds_card(str(name)) for name in named):
+                return path
+            waiting += [(f"{path}.{name}".lstrip("."), inner) for name, inner in named.items()]
+        if isinstance(one, list):
+            waiting += [(f"{path}.{at}".lstrip("."), inner) for at, inner in enumerate(one)]
+    return None
+
+
+def _is_gtin(digits: str) -> bool:
+    """Whether it is the number of goods: GS1's check digit, weights 3 and 1 from the right."""
+    total = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(reversed(digits)))
+    return len(digits) in (13, 14) and total % 10 == 0
+
+
+def _passes_luhn(digits: str) -> bool:
     total = 0
     for place, digit in enumerate(reversed(digits)):
         value = int(digit) * (2 if place % 2 else 1)

@@ -24,6 +24,7 @@ from cloud_bridge.hq.intake import Expected
 from cloud_bridge.hq.issuer_api import issuer_routes
 from cloud_bridge.hq.labels import VALID_DAYS
 from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.once import Asking
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
 from cloud_bridge.hq.shapes import Shape
@@ -76,6 +77,9 @@ class NewVoucher(_Body):
     title_en: str = Field("", max_length=80)
     valid_days: Annotated[int, Field(ge=1, le=3650)] = 30
     campaign: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
+    channel: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{0,40}$")] = Field(
+        "", description="What brings it about: an advertisement, a mailing."
+    )
     uses: Annotated[int, Field(ge=1, le=255)] = 1
     value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     partial: bool = Field(False, description="`value_minor` is a face value that is spent in parts.")
@@ -172,8 +176,8 @@ def _voucher_routes(office: Office) -> APIRouter:
     router = APIRouter(prefix="/api/vouchers", tags=["vouchers"])
 
     @router.post("", status_code=201, summary="Issue a voucher bound to one shop")
-    async def issue(body: NewVoucher) -> dict[str, Any]:
-        shown = await office.issue_voucher(body.ask())
+    async def issue(body: NewVoucher, asking: Asking) -> dict[str, Any]:
+        shown = await office.issue_voucher(body.ask(), asking)
         return describe_voucher(shown, office.now_us())
 
     @router.get("", summary="The newest vouchers")
@@ -211,8 +215,8 @@ def _order_routes(office: Office) -> APIRouter:
     router = APIRouter(prefix="/api/orders", tags=["orders"])
 
     @router.post("", status_code=201, summary="Take an order to be collected in a shop")
-    async def place(body: NewOrder) -> dict[str, Any]:
-        return describe_order(await office.place_order(body.store, body.customer, body.lines, body.parcels))
+    async def place(body: NewOrder, asking: Asking) -> dict[str, Any]:
+        return describe_order(await office.place_order(body.store, body.customer, body.lines, body.parcels, asking))
 
     @router.get("", summary="The newest orders")
     async def listed(store: Annotated[str | None, Query()] = None) -> list[dict[str, Any]]:

@@ -8,12 +8,14 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_bridge.hq import assignments, issuers
+from cloud_bridge.hq import assignments, issuers, once
 from cloud_bridge.hq.api import Words
 from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.documents import DAY_S, ISSUER, START_SLACK_S, Press
 from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.once import Asking
 from cloud_bridge.hq.registry import RefusedAsk
+from cloud_bridge.hq.store import Connection
 from gateway import holder
 from gateway.codes import short_code
 from gateway.rules.assigning import Stand, Wish
@@ -62,10 +64,14 @@ def routes(office: Office, page: str) -> APIRouter:
     claims = office.ingest.claims
 
     @router.post("/assigned", status_code=201, summary="Issue a voucher for any shop; its link and the secret in it are shown this once")
-    async def new(body: NewAssigned) -> dict[str, Any]:
+    async def new(body: NewAssigned, asking: Asking) -> dict[str, Any]:
         key_id = await office.store.read(partial(issuers.signing_key_id, own=office.press.own_keys))
         row, secret = issue(office.press, body, office.now_us(), key_id)
-        await office.store.write(partial(assignments.insert, row=row))
+        made = await office.store.write(
+            partial(once.do, once=asking, now_us=office.now_us(), make=partial(_insert, row=row), name_of=_name)
+        )
+        if made.fresh is None:  # its secret was in the first answer and is kept nowhere
+            raise RefusedAsk(409, f"that key issued {made.identifier}: cancel it and issue another if its answer was lost")
         return describe(row) | {"secret": secret, "link": holder.link(page, row.voucher_id, bytes.fromhex(secret))}
 
     @router.get("/assigned/{voucher_id}", summary="A voucher, who holds it and what is wanted of it")
@@ -87,6 +93,15 @@ def routes(office: Office, page: str) -> APIRouter:
         return await office.store.read(assignments.exposure)
 
     return router
+
+
+def _insert(db: Connection, row: AssignedRow) -> AssignedRow:
+    assignments.insert(db, row)
+    return row
+
+
+def _name(row: AssignedRow) -> str:
+    return row.voucher_id
 
 
 async def _found(office: Office, voucher_id: str) -> AssignedRow:

@@ -63,6 +63,7 @@ class VoucherAsk(Struct, frozen=True, kw_only=True):
     uses: int = 1
     value_minor: int = 0
     shape: shapes.Shape = shapes.ORDINARY
+    channel: str = ""
 
 
 class Issued(Struct, frozen=True):
@@ -121,6 +122,7 @@ class Press:
             ),
         )  # fmt: skip
         shapes.note(db, issued.identifier, ask.shape)
+        shapes.note_channel(db, issued.identifier, ask.channel)
         return issued
 
     def link_secret(self, piece: str, size_b: int) -> bytes:

@@ -10,9 +10,15 @@ from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
+import msgspec
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud_bridge.hq.registry import RefusedAsk
+from gateway.codes import card_field
 
 COOKIE: Final = "sgw_hq"
 MAX_BODY_B: Final = 65_536
@@ -34,8 +40,11 @@ HEADERS: Final = {
 }
 
 
-class _TooLarge(Exception):
+class _TooLarge(HTTPException):
     """The body passed the cap while it was read."""
+
+    def __init__(self) -> None:
+        super().__init__(413, "a body of more than 64 kB")
 
 
 class _CappedBody:
@@ -108,6 +117,22 @@ class Guard:
         except CookieError:
             return False
         return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._session.encode())
+
+
+async def no_cards(request: Request) -> None:
+    """A dependency of every route: numbers of payment cards go no further than here.
+
+    Raises:
+        RefusedAsk: 422, a field holds one; which, but not what.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    try:
+        field = card_field(msgspec.json.decode(await request.body()))
+    except (msgspec.DecodeError, RecursionError):
+        return  # no JSON: its reader refuses it
+    if field is not None:
+        raise RefusedAsk(422, f"{field or 'the body'} looks like the number of a payment card", "Never send card numbers")
 
 
 def session_of(token: str) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from cloud_bridge.hq import issuers, labels, openings, registry, reports
+from cloud_bridge.hq import issuers, labels, once, openings, registry, reports
 from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, Issued, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
+from cloud_bridge.hq.once import Once
 from cloud_bridge.hq.ready import local_day
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.reports import OrderRow, VoucherRow
@@ -65,15 +66,13 @@ class Office:
 
     # -- vouchers and orders
 
-    async def issue_voucher(self, ask: VoucherAsk) -> VoucherRow:
+    async def issue_voucher(self, ask: VoucherAsk, asking: Once | None = None) -> VoucherRow:
         """Issue a voucher and tell its shop.
 
         Raises:
             RefusedAsk: As `Press.issue_voucher`.
         """
-        issued = await self.store.write(partial(self.press.issue_voucher, ask=ask, now_us=self.now_us()))
-        await self._tell(issued)
-        return await self.voucher(issued.identifier)
+        return await self.voucher(await self._issue(partial(self.press.issue_voucher, ask=ask, now_us=self.now_us()), asking))
 
     async def set_limit(self, store: str, limit: CampaignLimit) -> None:
         """Say what a shop may give out of a campaign, and tell it.
@@ -85,16 +84,14 @@ class Office:
         await self.ingest.announce(row)
         self.feed.tell(Change())
 
-    async def place_order(self, store: str, customer: str, lines: list[str], parcels: int) -> OrderRow:
+    async def place_order(self, store: str, customer: str, lines: list[str], parcels: int, asking: Once | None = None) -> OrderRow:
         """Take an order and tell its shop.
 
         Raises:
             RefusedAsk: As `Press.place_order`.
         """
         work = partial(self.press.place_order, store=store, customer=customer, lines=lines, parcels=parcels, now_us=self.now_us())
-        issued = await self.store.write(work)
-        await self._tell(issued)
-        return await self.order(issued.identifier)
+        return await self.order(await self._issue(work, asking))
 
     async def revoke_voucher(self, voucher_id: str) -> VoucherRow:
         """Cancel a voucher.
@@ -250,9 +247,13 @@ class Office:
         self.press.seal(db, row, "staff", self.now_us())
         return row
 
-    async def _tell(self, issued: Issued) -> None:
-        await self.ingest.announce(issued.box)
-        self.feed.tell(Change())
+    async def _issue(self, make: Callable[[Connection], Issued], asking: Once | None) -> str:
+        """Issue something, at most once for a key, and tell its shop; its identifier."""
+        made = await self.store.write(partial(once.do, once=asking, now_us=self.now_us(), make=make, name_of=lambda one: one.identifier))
+        if made.fresh is not None:
+            await self.ingest.announce(made.fresh.box)
+            self.feed.tell(Change())
+        return made.identifier
 
     def _live(self, row: BoxRow, facts: dict[str, Any], now_us: int) -> dict[str, Any]:
         heard = self.ingest.presence.heard(row.gateway)

@@ -54,6 +54,12 @@ def note(db: Connection, voucher_id: str, shape: Shape) -> None:
         db.execute("INSERT INTO voucher_shapes VALUES (?, ?, ?, ?)", (voucher_id, int(shape.partial), int(shape.practice), windows))
 
 
+def note_channel(db: Connection, voucher_id: str, channel: str) -> None:
+    """Remember which channel a voucher was issued for."""
+    if channel:
+        db.execute("INSERT INTO voucher_channels VALUES (?, ?)", (voucher_id, channel))
+
+
 def shapes(db: Connection, gateway: str) -> dict[str, Shape]:
     """Of a box's vouchers, those that are not ordinary."""
     found = db.execute(

@@ -370,6 +370,21 @@ CREATE TABLE IF NOT EXISTS settled (     -- the highest settled mark of each box
     through_s INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS asked_once (  -- requests that bore an Idempotency-Key, and what they made
+    key TEXT PRIMARY KEY,
+    asked_sha256 TEXT NOT NULL,          -- of path and body
+    identifier TEXT NOT NULL,
+    at_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS asked_once_at ON asked_once (at_us);
+
+CREATE TABLE IF NOT EXISTS voucher_channels (  -- what a voucher was issued for: a mailing, a post, an advertisement
+    voucher_id TEXT PRIMARY KEY,
+    channel TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS vouchers_campaign ON vouchers (campaign);
+CREATE INDEX IF NOT EXISTS uses_campaign ON uses (campaign);
+
 CREATE TABLE IF NOT EXISTS destroyed (   -- boxes declared destroyed: they are given nothing any more
     gateway TEXT PRIMARY KEY,
     at_us INTEGER NOT NULL

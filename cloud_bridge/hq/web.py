@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -22,8 +22,9 @@ from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
 from cloud_bridge.hq.fleet import Fleet, fleet_routes
+from cloud_bridge.hq.funnel import funnel_routes
 from cloud_bridge.hq.granting import NotGranted
-from cloud_bridge.hq.guard import COOKIE, LOCKED, Guard, session_of
+from cloud_bridge.hq.guard import COOKIE, LOCKED, Guard, no_cards, session_of
 from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import HqOptions
@@ -47,11 +48,12 @@ _templates: Final = Environment(
 
 def application(office: Office, fleet: Fleet, token: str, options: HqOptions, more: Sequence[APIRouter] = ()) -> ASGIApp:
     """Pages and API behind their guard; `more` are further routes of the API."""
-    app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None, dependencies=[Depends(no_cards)])
     app.include_router(api.routes(office))
     app.include_router(assigned_api.routes(office, options.public_url))
     app.include_router(phones.routes(office), include_in_schema=False)
     app.include_router(event_routes(office))
+    app.include_router(funnel_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:
         app.include_router(router)

@@ -12,6 +12,7 @@ import argon2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.clock import Clock
+from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
 from gateway.core.claims import Claims
@@ -245,7 +246,7 @@ class Desk:
             ConflictingKey: That key was another request.
         """
         place = (bank or self.config.lockers[0].name, compartment) if compartment is not None and self.config.lockers else None
-        asked = digest("stage", order_id, staff, station, bank or "", str(place))
+        asked = digest("stage", "" if is_cardlike(order_id) else order_id, staff, station, bank or "", str(place))
         return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
 
     def _judge_code(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Verdict:

@@ -64,7 +64,8 @@ class Judge:
         if refused is None and chosen is None:
             refused = "no_free_compartment"
         if refused is not None or order is None or chosen is None:
-            return Verdict(answer=answers.refusal(refused or "unknown_order", now_us, reference=order_id), station=station)
+            known = order_id if order is not None else ""  # what nobody knows is kept nowhere: it may be a card's number
+            return Verdict(answer=answers.refusal(refused or "unknown_order", now_us, reference=known), station=station)
         answer = answers.decision("staging", now_us, reference=order_id, order_number=order.number, compartment=chosen[1])
         return Verdict(answer=answer, station=station, place=chosen)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.clock import Clock
+from gateway.codes import is_cardlike
 from gateway.core.counter import REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
 from gateway.core.requests import Requests, digest, fingerprint
 from gateway.events import ActionDenied, CodePresented
@@ -131,7 +132,8 @@ class Till:
     def _once(
         self, key: str, verb: str, subject: str, shown: Shown, actor: Actor, parts: tuple[str, ...], judge: Callable[[], Verdict]
     ) -> Awaitable[bytes]:
-        asked = digest(verb, subject, shown.station, actor.staff or "", actor.device or "", *parts)
+        named = "" if is_cardlike(subject) else subject  # a hash of a card's number is still the number
+        asked = digest(verb, named, shown.station, actor.staff or "", actor.device or "", *parts)
         return self._requests.once(key, asked, "", judge)
 
 

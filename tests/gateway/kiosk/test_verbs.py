@@ -165,7 +165,7 @@ def test_buckets_are_bounded_and_fill_up_again(clock: VirtualClock) -> None:
     [
         ({"units": 0}, "units"), ({"units": 256}, "units"), ({"amount_minor": 0}, "amount_minor"), ({"amount_minor": 1.5}, "amount_minor"),
         ({"hold_s": 0}, "hold_s"), ({"hold_s": 901}, "hold_s"), ({"station": 7}, "station"), ({"code": ""}, "code"),
-        ({"basket": []}, "basket"), ({"x": 1}, ""), ({"symbology_id": "Q1"}, "symbology_id"), ({"source": "4111111111111111"}, "source"),
+        ({"basket": []}, "basket"), ({"x": 1}, ""), ({"symbology_id": "Q1"}, "symbology_id"), ({"source": "a4111111111111111"}, "source"),
     ],
 )  # fmt: skip
 async def test_a_wrong_field_is_named_and_never_repeated(doors: Doors, change: dict[str, Any], at: str) -> None:

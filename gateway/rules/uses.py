@@ -122,6 +122,8 @@ class Used:
         if use is not None and not use.is_reversed:
             use.is_reversed = True
             self._give(use, -use.units, place)
+        elif use is None and beyond(place, self._marks):  # HQ has counted what is taken back; this ledger has forgotten it
+            self._after[event.campaign, self.day_of(event.event_time)] -= event.units
 
     def _give(self, use: Use, units: int, place: RowPlace) -> None:
         key = (use.campaign, self.day_of(use.at))

@@ -42,6 +42,7 @@ Headquarters reads a file of its own, `store-gateway run hq --config hq.toml`. P
 | `names` | `[]` | Other host names the pages may be asked for by, and that the certificates bear. |
 | `enrol_host`, `enrol_port` | `"127.0.0.1"`, `0` | Where the HTTPS door for new boxes listens. |
 | `enrol_name` | `""` | The host that labels tell boxes; empty: the first of `names`, else `enrol_host`. |
+| `public_url` | `""` | Where shoppers' phones reach `/v/` and `/g/`, such as `"https://hq.example"`; empty: the pages' own address. |
 | `relay_ports` | `{}` | Of the shops' lines in a rehearsal, by shop. |
 | `camera_control` | none | Socket of a virtual camera that can be shown codes. |
 """

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.events import AuthorizationEnded, Instant, RedemptionReversed, TimeTrust, VoucherAuthorized, VoucherRedeemed
@@ -89,6 +89,7 @@ def test_spends_and_holds_never_exceed_what_a_voucher_is_good_for(steps: list[tu
 
 
 @given(STEPS, st.booleans(), st.integers(0, 40))
+@example([("redeem", 1, 0), ("reverse", 1, 0)], False, 1)
 @settings(deadline=None)
 def test_rows_hq_has_counted_and_rows_beyond_its_mark_are_counted_once_each(
     steps: list[tuple[str, int, int]], partial: bool, mark: int

@@ -84,7 +84,8 @@ def _number(db: Connection, after: str) -> int:
 
 
 def _cursor(row: StoredRow) -> str:
-    place = f"{row.gateway}/{row.epoch}/{row.lane}/{row.seq}"
+    """With the moment of its arrival: after a restore the same row may come again under the same number, and others before it not."""
+    place = f"{row.gateway}/{row.epoch}/{row.lane}/{row.seq}@{row.received_us}"
     return f"{row.id}-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}"
 
 

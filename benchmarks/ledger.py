@@ -26,6 +26,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from benchmarks.aims import table
 from benchmarks.clocks import MovedClock
 from gateway.chain import encode_event
 from gateway.clock import SystemClock
@@ -244,16 +245,6 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     return {name: float(f"{value:.4g}") for name, value in flat.items()}
 
 
-def table(flat: dict[str, float]) -> str:
-    """For people."""
-    lines = [f"{'what':<42}{'measured':>12}{'aim':>12}"]
-    for name, value in flat.items():
-        sign, aim = AIMS.get(name, ("", 0.0))
-        held = not sign or (value >= aim if sign == ">=" else value <= aim)
-        lines.append(f"{name:<42}{value:>12.5g}{f'{sign} {aim:g}' if sign else '':>12}{'' if held else '  missed'}")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Entry of `python -m benchmarks.ledger`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description="Durable acknowledgements, and bytes on the disk.")
@@ -274,7 +265,7 @@ def main() -> None:
         return
     flat = measure(options)
     if not options.json:
-        print(table(flat))
+        print(table(flat, AIMS))
     print(f"SUMMARY {json.dumps(flat)}", flush=True)
 
 

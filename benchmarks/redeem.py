@@ -32,17 +32,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from benchmarks.aims import table
 from benchmarks.ledger import SLOW_SYNC_US, compiled, redemption
+from benchmarks.verify import verify_per_s
 from gateway import memory
 from gateway.chain import encode_event
 from gateway.clock import SystemClock
-from gateway.codes import recognise
 from gateway.config import TillTable, parse
 from gateway.events import VoucherRedeemed
 from gateway.kiosk import app as application
 from gateway.schema import migrate
-from gateway.token import verify
-from tests.conftest import SHOP, TOKEN_KEY
+from tests.conftest import SHOP
 from tests.gateway.core.shop import voucher_token
 
 AIMS: Final = {
@@ -225,23 +225,6 @@ def _ask(process: "subprocess.Popen[str]", line: str) -> str:
     return _read(process)
 
 
-# ---------------------------------------------------------------- tokens alone
-
-
-def verified(seconds: float, rounds: int) -> float:
-    """Tokens a second that one core takes from its bytes to its verified claims: recognising, base45, unpacking, Ed25519."""
-    payloads, keys = [voucher_token(number).decode().encode() for number in range(200)], {1: TOKEN_KEY.public_key()}
-    rates = []
-    for _ in range(rounds):
-        done, begun_s = 0, time.perf_counter()
-        while time.perf_counter() - begun_s < seconds:
-            for payload in payloads:
-                verify(recognise(payload, "]Q1").text, keys)
-            done += len(payloads)
-        rates.append(done / (time.perf_counter() - begun_s))
-    return statistics.median(rates)
-
-
 # ---------------------------------------------------------------- the whole
 
 
@@ -254,18 +237,8 @@ def measure(rounds: int, seconds: float) -> dict[str, float]:
             (folder / place).mkdir()
         flat = durability(folder / "bare", rounds, seconds, dict(os.environ))
         flat |= {f"{key}_sd": value for key, value in durability(folder / "slow", rounds, seconds, slow).items()}
-        flat["verify_per_s"] = verified(seconds, rounds)
+        flat["verify_per_s"] = statistics.median(verify_per_s(seconds) for _ in range(rounds))
     return {key: float(f"{value:.4g}") for key, value in flat.items()} | {"rounds": float(rounds)}
-
-
-def table(flat: dict[str, float]) -> str:
-    """For people."""
-    lines = [f"{'what':<28}{'measured':>12}{'aim':>12}"]
-    for name, value in flat.items():
-        sign, aim = AIMS.get(name, ("", 0.0))
-        held = not sign or (value >= aim if sign == ">=" else value <= aim)
-        lines.append(f"{name:<28}{value:>12.5g}{f'{sign} {aim:g}' if sign else '':>12}{'' if held else '  missed'}")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -289,7 +262,7 @@ def main() -> None:
         os.environ["TMPDIR"] = str(options.folder)
     flat = measure(2, 0.5) if options.quick else measure(options.rounds, options.seconds)
     if not options.json:
-        print(table(flat))
+        print(table(flat, AIMS))
     print(f"SUMMARY {json.dumps(flat)}", flush=True)
 
 

@@ -17,12 +17,11 @@ from collections.abc import Mapping
 from typing import Final
 
 import base45
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
 from gateway.errors import MalformedFrame
-from gateway.token import MAX_IDENTIFIER, SIGNATURE_B, BadSignature, UnknownKey
+from gateway.token import MAX_IDENTIFIER, SIGNATURE_B, UnknownKey, check
 
 PREFIX: Final = "G1:"
 TAG: Final = b"SGG1"
@@ -99,10 +98,7 @@ def verify(text: str, keys: Mapping[int, Ed25519PublicKey]) -> Grant:
     key = keys.get(grant.key_id)
     if key is None:
         raise UnknownKey(f"no key {grant.key_id}")
-    try:
-        key.verify(signature, signed)
-    except InvalidSignature as error:
-        raise BadSignature("the signature does not fit") from error
+    check(key, signature, signed)
     return grant
 
 

@@ -5,7 +5,7 @@ nothing is unpacked before it is verified, and a message of one kind never passe
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, TypeVar
 
 import msgspec
@@ -362,12 +362,3 @@ OPENING_NAME: Final = "opening"  # pressed for a start that needs one
 def digest(sealed: bytes) -> str:
     """SHA-256 of a sealed document's bytes, in hex: what a manifest names."""
     return hashlib.sha256(sealed).hexdigest()
-
-
-def token_keys(document: Document) -> Mapping[int, Ed25519PublicKey]:
-    """Key id to public key of a `keys` document.
-
-    Raises:
-        MalformedFrame: One of them is no key.
-    """
-    return {key.key_id: public_from_hex(key.public) for key in document.keys}

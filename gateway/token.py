@@ -143,11 +143,20 @@ def verify(text: str, keys: Mapping[int, Ed25519PublicKey]) -> Claims:
     key = keys.get(claims.key_id)
     if key is None:
         raise UnknownKey(f"no key {claims.key_id}")
+    check(key, signature, signed)
+    return claims
+
+
+def check(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> None:
+    """Look whether a key signed.
+
+    Raises:
+        BadSignature: It did not: forged or damaged.
+    """
     try:
         key.verify(signature, signed)
     except InvalidSignature as error:
         raise BadSignature("the signature does not fit") from error
-    return claims
 
 
 def _pack(claims: Claims) -> bytes:

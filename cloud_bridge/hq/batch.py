@@ -45,19 +45,31 @@ class Outcome(Struct, frozen=True):
     unchanged: list[dict[str, Any]]
 
 
+def csv_of(path: Path, what: str) -> "csv.DictReader[str]":
+    """The rows of a CSV file, UTF-8, with a heading line; what a row has too many of stands under the key "".
+
+    Args:
+        what: What people put into it, for the hint.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", f"Name the file with {what}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8", "In Excel, save it as 'CSV UTF-8 (comma delimited)'") from error
+    return csv.DictReader(text.splitlines(), restkey="", strict=True)
+
+
 def read_stores(path: Path, tenant: str) -> list[Line]:
     """The shops of a CSV file, UTF-8, with a heading line.
 
     Raises:
         ConfigError: It cannot be used; every line that is wrong is named, up to twenty.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "Name the file with the shops") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8", "In Excel, save it as 'CSV UTF-8 (comma delimited)'") from error
-    rows = csv.DictReader(text.splitlines(), restkey="", strict=True)
+    rows = csv_of(path, "the shops")
     _check_heading(rows.fieldnames or [], path)
     lines, wrong, seen = list[Line](), list[str](), dict[tuple[str, Any], int]()
     try:

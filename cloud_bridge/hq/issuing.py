@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.hq import backups, bulk, registry
-from cloud_bridge.hq.batch import Refused, post
+from cloud_bridge.hq.batch import Refused, csv_of, post
 from cloud_bridge.hq.bulk import AT_ONCE, MOST_DAYS, MOST_MINOR, MOST_USES, Made, Piece
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.intake import RowRefused
@@ -79,13 +79,7 @@ def read_vouchers(path: Path, order: str = "") -> list[Line]:
     Raises:
         ConfigError: It cannot be used; every line that is wrong is named, up to twenty.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "Name the file with the vouchers") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8", "In Excel, save it as 'CSV UTF-8 (comma delimited)'") from error
-    rows = csv.DictReader(text.splitlines(), restkey="", strict=True)
+    rows = csv_of(path, "the vouchers")
     wrong, lines, seen = list[str](), list[Line](), Counter[str]()
     try:
         _check_heading(rows.fieldnames or [], path)

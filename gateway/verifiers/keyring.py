@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct, field
 
 from gateway.errors import MalformedFrame
 from gateway.rules.voucher import Terms
 from gateway.signed import FORMATS, Document, IssuerKey, TokenKey, public_from_hex
-from gateway.token import BadSignature, UnknownKey
+from gateway.token import BadSignature, UnknownKey, check
 
 MAX_NAMELESS: Final = 16  # keys of one format whose codes name none: each is tried, 0.1 ms apiece
 
@@ -48,10 +47,7 @@ class Held(Struct, frozen=True, kw_only=True):
         Raises:
             BadSignature: It did not.
         """
-        try:
-            self.public.verify(signature, signed)
-        except InvalidSignature as error:
-            raise BadSignature("the signature does not fit") from error
+        check(self.public, signature, signed)
 
     def honour(self, terms: Terms, signed_s: int) -> Terms:
         """The terms as this key may still give them; `signed_s` is when it was signed, 0: it does not say.

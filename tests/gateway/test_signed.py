@@ -23,10 +23,10 @@ from gateway.signed import (
     public_from_hex,
     public_hex,
     seal,
-    token_keys,
     unpack_limited,
     unseal,
 )
+from gateway.verifiers import Keyring
 from tests.conftest import HQ_KEY, STRANGER_KEY, TOKEN_KEY
 
 TAGS = [ACK_TAG, ANSWER_TAG, BATCH_TAG, BEAT_TAG, DOCUMENT_TAG, MANIFEST_TAG]
@@ -138,6 +138,6 @@ def test_a_public_key_travels_as_hex() -> None:
 
 def test_a_document_with_a_broken_key_is_malformed() -> None:
     good = TokenKey(1, 1, public_hex(TOKEN_KEY.public_key()))
-    assert set(token_keys(Document("box-7", "keys", 1, 0, keys=[good]))) == {1}
+    assert set(Keyring(Document("box-7", "keys", 1, 0, keys=[good])).own) == {1}
     with pytest.raises(MalformedFrame):
-        token_keys(Document("box-7", "keys", 1, 0, keys=[good, TokenKey(2, 1, "ff")]))
+        Keyring(Document("box-7", "keys", 1, 0, keys=[good, TokenKey(2, 1, "ff")]))

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import math
-import os
 import random
 import secrets
-import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import pytest
 
 from cloud_bridge.hq.commands import events_command
-from cloud_bridge.hq.keeping import backup_command, restore_command
+from cloud_bridge.hq.keeping import backup_command
 from gateway.clock import SystemClock
 from gateway.cloudevents import from_cloudevent, to_cloudevent
 from gateway.config import load
@@ -187,7 +185,7 @@ def test_a_day_that_headquarters_lost_comes_again_with_the_same_ids(whole_store:
     ((_, cursor),) = list(events_command(data, ""))[-1:]
     assert day.keys() > held.keys()
 
-    _restore(store, data, night)
+    store.restore_hq(night)
     store.until(lambda: _is_filled(store, day), 60, "the hole was not filled")
     again = told(store)
     lost = {name for name in day if name not in again}
@@ -203,16 +201,6 @@ def test_a_day_that_headquarters_lost_comes_again_with_the_same_ids(whole_store:
         assert to_cloudevent(row.gateway, row.epoch, row.lane, row.seq, row.record_us, row.event, row.fixed_us) == event, name
     with pytest.raises(ConfigError, match="restored"):
         list(events_command(data, cursor))
-
-
-def _restore(store: RunningStore, data: Path, night: Path) -> None:
-    kept = store.starter.keeper.kept["hq"]
-    pid = kept.pid
-    os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}/cwd").exists():
-        time.sleep(0.001)
-    restore_command(data, night)
-    store.until(lambda: kept.pid != pid, 15, "headquarters did not start again")
 
 
 def _is_filled(store: RunningStore, day: Told) -> bool:

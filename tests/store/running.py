@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from cloud_bridge.hq.keeping import restore_command
 from gateway.events import Lane
 from gateway.ledger import LedgerReader
 from gateway.locker.virtual import board_control
@@ -97,6 +98,16 @@ class RunningStore:
         pid = kept.pid
         os.kill(pid, signal.SIGKILL)
         self.until(lambda: kept.pid != pid, 15, f"{name} was not started again")
+
+    def restore_hq(self, backup: Path) -> None:
+        """kill -9 headquarters, put a backup in the place of its database, and wait until another one runs."""
+        kept = self.starter.keeper.kept["hq"]
+        pid = kept.pid
+        os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}/cwd").exists():
+            time.sleep(0.001)
+        restore_command(self.starter.plan.hq_dir, backup)
+        self.until(lambda: kept.pid != pid, 15, "headquarters did not start again")
 
     # ------------------------------------------------------------ looking
 

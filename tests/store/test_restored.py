@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cloud_bridge.hq.keeping import backup_command, restore_command
+from cloud_bridge.hq.keeping import backup_command
 from gateway.schema import migrate
 from tests.store.running import RunningStore
 from virtual_store.web import Refused, Web
@@ -214,13 +214,7 @@ def test_headquarters_restored_from_last_nights_backup_is_filled_by_its_shops(wh
     whole_store.kill("core")  # a start headquarters will not know of
     whole_store.drained()
     before = whole_store.hq_get("/api/stores/tpe-001/counts")["total"]
-    kept = whole_store.starter.keeper.kept["hq"]
-    pid = kept.pid
-    os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}/cwd").exists():
-        time.sleep(0.001)
-    restore_command(data, night)
-    whole_store.until(lambda: kept.pid != pid, 15, "headquarters did not start again")
+    whole_store.restore_hq(night)
 
     def filled() -> bool:
         books = whole_store.eventually(lambda: whole_store.hq_get("/api/books"), 20)

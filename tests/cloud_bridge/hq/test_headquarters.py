@@ -19,8 +19,8 @@ from gateway.codes import short_identifier
 from gateway.errors import ConfigError
 from gateway.events import ParcelCollected, ParcelStaged, VisitEnded
 from gateway.events import SubjectKind as Kind
-from gateway.signed import token_keys
-from gateway.token import TokenKind, VoucherClass, verify, voucher_ref
+from gateway.token import TokenKind, VoucherClass, voucher_ref
+from gateway.verifiers import Keyring, verify
 from provisioning.authority import Enrolment
 
 from .rig import Hq, TestBox, addresses_of, headquarters, instant, redeemed, refused, seal_batch, shop, until, wire
@@ -95,8 +95,8 @@ async def test_a_restart_keeps_documents_versions_and_the_manifest(tmp_path: Pat
         after = await box.document("vouchers", 3)
         assert [one.title_zh for one in after.vouchers] == ["甲", "乙"]
         assert (before.version, after.version) == (2, 3)
-        keys = token_keys(await box.document("keys"))
-        assert verify(first["token"], keys).identifier == int(first["voucher_id"], 16)
+        keys = Keyring(await box.document("keys"))
+        assert verify(first["token"], keys).terms.voucher_id == first["voucher_id"]
     assert stat.S_IMODE((tmp_path / "hq" / "admin.token").stat().st_mode) == 0o600
 
 
@@ -106,7 +106,8 @@ async def test_a_restart_keeps_documents_versions_and_the_manifest(tmp_path: Pat
 async def test_a_voucher_has_a_token_a_short_code_and_a_story(demo: Hq) -> None:
     async with demo.connected(await demo.new_box("s1", 7)) as box:
         voucher = await demo.post("/api/vouchers", {"store": "s1", "title_zh": "冰拿鐵", "valid_days": 3})
-        claims = verify(voucher["token"], token_keys(await box.document("keys")))
+        claims = verify(voucher["token"], Keyring(await box.document("keys"))).claims
+        assert claims is not None
         assert (claims.kind, claims.voucher_class, claims.store, claims.uses) == (TokenKind.VOUCHER, VoucherClass.STORE_BOUND, 7, 1)
         assert voucher_ref(1, claims.identifier) == voucher["voucher_id"] == voucher_ref(1, short_identifier(voucher["short_code"]))
         assert claims.not_after_s - claims.not_before_s == pytest.approx(3 * 86_400, abs=700)

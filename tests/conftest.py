@@ -78,7 +78,7 @@ class VirtualClock:
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for what sockets and threads give no event for."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from http.cookiejar import CookieJar
 from typing import Any, Final
 
@@ -68,9 +69,10 @@ class Web:
             headers["Authorization"] = f"Bearer {self.token}"
         request = urllib.request.Request(self.base + path, data=body, headers=headers)  # noqa: S310 - our own http addresses
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S) as reply:
-                return bytes(reply.read())
-        except urllib.error.HTTPError as error:
-            raise Refused(f"{path}: status {error.code}: {error.read(500).decode('utf-8', 'replace')}", error.code) from error
-        except (urllib.error.URLError, OSError) as error:
+            try:
+                with self._opener.open(request, timeout=TIMEOUT_S) as reply:
+                    return bytes(reply.read())
+            except urllib.error.HTTPError as error:
+                raise Refused(f"{path}: status {error.code}: {error.read(500).decode('utf-8', 'replace')}", error.code) from error
+        except (HTTPException, OSError) as error:  # nobody, or one who died in the middle of the answer
             raise Refused(f"{path}: {error}", 0) from error

@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -148,7 +149,7 @@ def _opened(data_dir: Path, path: str, body: dict[str, Any] | None, timeout_s: f
     except urllib.error.HTTPError as error:
         with error:
             raise ConfigError(f"headquarters refuses: {_detail(error)}", "`store-gateway hq` lists what can be asked") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise BrokerError(f"headquarters does not answer: {error}", "Start it, then try again") from error
 
 

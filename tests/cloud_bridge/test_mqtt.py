@@ -76,7 +76,7 @@ async def test_only_the_lines_own_thread_writes_to_its_socket(tmp_path: Path, mo
     with plain_mosquitto(tmp_path, port):
         line = Mqtt("127.0.0.1", port, "box", None, subscriptions=["small"], on_message=heard, on_state=lambda _: None)
         running = asyncio.ensure_future(line.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not line.connected:  # noqa: ASYNC110 - what is waited for happens in a thread
                 await asyncio.sleep(0.01)
             await asyncio.gather(*(line.publish(*what) for what in [("large", bytes(2_000_000)), ("small", b"x")] * 20))

@@ -6,7 +6,6 @@ import random
 import secrets
 import threading
 import time
-from http.client import HTTPException
 from typing import Any, Final
 
 from gateway.clock import SystemClock
@@ -51,8 +50,8 @@ class Till(threading.Thread):
         while True:
             try:
                 return dict(self._web.call("/v1/redeem", body))
-            except (Refused, HTTPException) as error:  # core died before, or in the middle of its answer
-                if getattr(error, "status", 0) not in (0, 503) or time.monotonic() > ends_s:
+            except Refused as error:  # core died before, or in the middle of its answer
+                if error.status not in (0, 503) or time.monotonic() > ends_s:
                     raise
             time.sleep(0.1)
 

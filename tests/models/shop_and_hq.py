@@ -130,7 +130,7 @@ class Shop:
         self.number += 1
         redemption = f"r{self.number}"
         row = VoucherRedeemed(redemption, f"v{self.number}", 1, 1, "counter", "scanner", None, 1, self.clock.now())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             await self.ledger.append([row])
         self.answered.add(redemption)
 

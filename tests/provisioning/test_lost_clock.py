@@ -107,7 +107,7 @@ async def test_a_box_without_the_time_enrols_and_its_bridge_connects(hq: Hq, shi
         assert enrolling.returncode == 0, said.decode()
         assert "gw-s1" in said.decode()
         await asyncio.to_thread(migrate, Path(folder) / "state" / "ledger.db")
-        async with unit("core", config, environment), unit("bridge", config, environment), asyncio.timeout(20):
+        async with unit("core", config, environment), unit("bridge", config, environment), asyncio.timeout(60):
             while (await hq.get("/api/stores"))[0]["line"] != "up":  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
@@ -124,6 +124,6 @@ async def test_without_the_door_a_box_of_1970_connects_by_what_is_certain(hq: Hq
         facts.write_text(facts.read_text().replace(hq.addresses.door, "127.0.0.1:9"))
         await asyncio.to_thread(migrate, Path(folder) / "state" / "ledger.db")
         environment = lost(shim, "1970")
-        async with unit("core", config, environment), unit("bridge", config, environment), asyncio.timeout(20):
+        async with unit("core", config, environment), unit("bridge", config, environment), asyncio.timeout(60):
             while (await hq.get("/api/stores"))[0]["line"] != "up":  # noqa: ASYNC110
                 await asyncio.sleep(0.1)

@@ -97,7 +97,7 @@ async def box_comes_up(folder: Path, shop: dict[str, Any], label: bytes, technic
     try:
         await technician.hold(folder / "run" / "camera-counter.ctl", label)
         shown_s = time.monotonic()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await units[1].wait() == 0
         return time.monotonic() - shown_s
     finally:

@@ -110,7 +110,7 @@ def test_a_box_that_is_not_enrolled_is_never_ready_and_not_started_again(box: Bo
 
 def test_without_systemd_nothing_is_said(box: Box) -> None:
     locker = box.start("locker@wall", environment={"NOTIFY_SOCKET": ""})
-    until(lambda: _has_threads(locker.pid, 2), 10, "the driver never looked at its board")
+    until(lambda: _has_threads(locker.pid, 2), 40, "the driver never looked at its board")
     locker.send_signal(signal.SIGTERM)
     assert locker.wait(15) == 0
     box.manager.listen()

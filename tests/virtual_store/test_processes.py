@@ -33,7 +33,7 @@ def alive(pid: int) -> bool:
 
 
 async def until(pid_of: Sleepers, name: str, other_than: int = 0) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while pid_of.kept[name].pid in (0, other_than):  # noqa: ASYNC110 - processes have no events to wait for
             await asyncio.sleep(0.02)
     return pid_of.kept[name].pid

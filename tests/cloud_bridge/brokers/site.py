@@ -34,7 +34,7 @@ from provisioning.enroll import enrol
 from virtual_store.brokers import OwnBroker
 from virtual_store.plan import free_port
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 BOXES = [f"gw-{store}" for store in "abcdefghijklmnop"]
 AT_US = time.time_ns() // 1000  # today, or headquarters counts it for another day
 T = TypeVar("T")

@@ -87,7 +87,7 @@ async def test_each_kind_of_bad_message_is_counted_and_nothing_grows(hq: Hq, box
         kinds = bad_messages(box, other, chance)
         for topic, message in kinds.values():
             box.send_bytes(message, topic)
-        found = await counted(hq, len(kinds), 20)
+        found = await counted(hq, len(kinds), 60)
         assert found == dict.fromkeys(kinds.keys() - {"deep"}, 1) | {"a damaged section": 2}
         before_mb = rss_mb()
         while sum(found.values()) < TIMES * len(kinds) and sent < 2 * TIMES:

@@ -53,7 +53,7 @@ async def start_of(hq: Hq, store: str = "s1") -> Any:
 
 async def raised(hq: Hq) -> Any:
     """Its alarms, once there are any: a beat is answered first and looked into then."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not (found := (await start_of(hq))["alarms"]):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return found
@@ -202,7 +202,7 @@ async def test_the_page_says_what_is_wrong_and_how_much_is_at_stake(demo: Hq, bo
     await voucher(demo)
     await box.send(of(box, "1-aa", rows(begun("1-aa"), *(redeemed(n) for n in range(5)))))
     await box.beat(1, epoch="2-bb", proven=True, parent="1-aa", parent_heads=HEADS)
-    async with asyncio.timeout(10):  # the beat is answered first, and looked into then
+    async with asyncio.timeout(40):  # the beat is answered first, and looked into then
         while 'data-start="alarm"' not in (await demo.http.get("/")).text:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (await demo.get("/api/books"))["alarms"] == 1

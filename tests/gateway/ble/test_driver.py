@@ -196,7 +196,7 @@ class Core:
         committed.set_result(b"")
         return committed
 
-    async def until(self, kind: type[Event], timeout_s: float = 5.0) -> Any:
+    async def until(self, kind: type[Event], timeout_s: float = 40.0) -> Any:
         async with asyncio.timeout(timeout_s):
             while True:
                 for _, event in self.stated:

@@ -61,7 +61,7 @@ class Core:
         committed.set_result(b"")
         return committed
 
-    async def until(self, wanted: Callable[[Stated], bool], timeout_s: float = 15.0) -> Any:
+    async def until(self, wanted: Callable[[Stated], bool], timeout_s: float = 40.0) -> Any:
         async with asyncio.timeout(timeout_s):
             while True:
                 for event in self.stated:

@@ -127,7 +127,7 @@ class Bench:
         pulses: int = (await self.state())["compartments"][str(compartment)]["pulses"]
         return pulses
 
-    async def until(self, seen: Callable[[], Any], timeout_s: float = 6.0) -> None:
+    async def until(self, seen: Callable[[], Any], timeout_s: float = 40.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not seen():
                 for task in self._running.values():
@@ -135,7 +135,7 @@ class Bench:
                         task.result()
                 await asyncio.sleep(0.005)
 
-    async def until_async(self, answered: Callable[[], Any], timeout_s: float = 6.0) -> None:
+    async def until_async(self, answered: Callable[[], Any], timeout_s: float = 40.0) -> None:
         async with asyncio.timeout(timeout_s):
             while True:
                 with suppress(DeviceError):

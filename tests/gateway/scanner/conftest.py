@@ -75,7 +75,7 @@ class Shop:
     def device_states(self) -> list[str]:
         return [event.device_state for _, _, event in self.stated if isinstance(event, DeviceChanged)]
 
-    async def until(self, true: Callable[[], bool], timeout_s: float = 8.0) -> None:
+    async def until(self, true: Callable[[], bool], timeout_s: float = 40.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not true():  # noqa: ASYNC110 - what is waited for lies on both ends of a socket
                 await asyncio.sleep(0.02)

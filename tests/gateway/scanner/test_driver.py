@@ -75,7 +75,7 @@ async def test_a_forged_or_garbled_text_comes_through_as_it_is(shop: Any, make_t
     await ready(shop, control)
     for shown in wrong:
         await camera_control(control, do="show", text=shown, seconds=1.5)
-    await shop.until(lambda: len(shop.codes()) == 3, 15)
+    await shop.until(lambda: len(shop.codes()) == 3)
     assert [event.payload.decode() for event in shop.codes()] == wrong
 
 

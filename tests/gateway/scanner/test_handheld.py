@@ -136,7 +136,7 @@ async def test_a_serial_scanner_is_read_through_a_real_terminal() -> None:
     master, slave = os.openpty()
     tty.setraw(slave)
     opened, found = asyncio.Event(), list[Scan]()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(_first(SerialScanner(os.ttyname(slave), SystemClock()), opened, 2, found))
         await opened.wait()
         os.write(master, b"]Q1V1:ABC\r")
@@ -153,7 +153,7 @@ async def test_a_serial_scanner_that_is_pulled_out_is_gone() -> None:
     master, slave = os.openpty()
     name, opened = os.ttyname(slave), asyncio.Event()
     with pytest.raises(ExceptionGroup) as gone:
-        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             tasks.create_task(_first(SerialScanner(name, SystemClock()), opened, 1, []))
             await opened.wait()
             os.close(slave)
@@ -167,7 +167,7 @@ async def test_a_keyboard_scanner_is_read_from_its_device_file(tmp_path: Path) -
     wire = os.open(device, os.O_RDWR)
     opened, found = asyncio.Event(), list[Scan]()
     typist = Typist()
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(_first(KeyboardScanner(str(device)), opened, 1, found))
         await opened.wait()
         events = typist.type(b"]Q1V1:Abc-9") + typist.tap(ENTER)

@@ -5,11 +5,22 @@ is sent is a call that the adversary may drop before or after it had its effect.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from gateway.events import AssignmentTaken, EpochAdmitted, Instant, Released, SettledThrough, TimeTrust, VoucherRedeemed
+from gateway.events import (
+    AssignmentTaken,
+    AuthorizationEnded,
+    EpochAdmitted,
+    Instant,
+    RedemptionReversed,
+    Released,
+    SettledThrough,
+    TimeTrust,
+    VoucherAuthorized,
+    VoucherRedeemed,
+)
 from gateway.rules.assigning import Asked, Assigner, Given, Refused, Stand, Wish
 from gateway.rules.assignment import Book, Running
 from gateway.rules.voucher import Terms, Used, refusal
@@ -17,7 +28,8 @@ from gateway.signed import AssignmentStand, Grant, UsedVoucher
 
 AT: Final = Instant(0, 0, "", TimeTrust.HOLDOVER)
 GRANT_S: Final = 3_600
-Line = AssignmentTaken | EpochAdmitted | Released | SettledThrough | VoucherRedeemed
+Sale = AuthorizationEnded | RedemptionReversed | VoucherAuthorized
+Line = AssignmentTaken | EpochAdmitted | Released | Sale | SettledThrough | VoucherRedeemed
 
 
 class Opened:
@@ -132,7 +144,7 @@ class Headquarters:
 class Shop:
     """One shop's box with its kiosks."""
 
-    def __init__(self, name: str, make_book: type[Book], chance: Random) -> None:
+    def __init__(self, name: str, make_book: Callable[[str], Book], chance: Random) -> None:
         self.name = name
         self.clock_is_lost = False
         self._make_book = make_book
@@ -150,12 +162,12 @@ class Shop:
         """Power comes back."""
         self._begin(self.start, len(self.start.rows), self.start.proven)
 
-    def put_back(self, marks: dict[str, int]) -> None:
-        """The disk is replaced by an old image of itself; a witness says so, hence the start is not proven."""
+    def put_back(self, marks: dict[str, int], rows: int | None = None) -> None:
+        """The disk is replaced by an old image of itself, with so many rows of this start; a witness says so: it is not proven."""
         line = list(self.start.line())
-        at = self._chance.randrange(len(line))
+        at = self._chance.randrange(len(line)) if rows is None else 0
         start, upto = line[at]
-        kept = self._chance.randint(upto // 2, upto)
+        kept = self._chance.randint(upto // 2, upto) if rows is None else rows
         gone = [(one, row) for one, rows in line[:at] for row in enumerate(one.rows[:rows])]
         gone += [(start, row) for row in enumerate(start.rows[:upto]) if row[0] >= kept]
         self.lost += [row for one, (seq, row) in gone if isinstance(row, VoucherRedeemed) and seq >= marks.get(one.name, 0)]
@@ -227,6 +239,9 @@ class Shop:
             self.book.fold(EpochAdmitted(row.epoch, "opening", row.number, AT))
             self.book.adopt(row.stands, row.settled_s, row.marks)
             self.used.adopt(row.used, row.marks)
+            return
+        if isinstance(row, Sale):
+            self.used.fold(row, (number, seq))
             return
         self.book.fold(row, (number, seq))
         if isinstance(row, VoucherRedeemed) and not row.number:

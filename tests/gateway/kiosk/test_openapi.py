@@ -1,7 +1,7 @@
 """The OpenAPI document keeps its word: whatever is sent, each answer is one it describes, and none is a fault of the server.
 
-What schemathesis does, with the libraries at hand: bodies, parameters and headers drawn from the document's own schemas, then bent;
-statuses, media types and shapes of the answers held against it.
+Beside schemathesis (`test_schemathesis`), which knows shapes only: bodies, parameters and headers that mean something to this shop, from
+the document's own schemas, then bent; statuses, media types and shapes of the answers held against it.
 """
 
 import json

@@ -37,10 +37,15 @@ class Line(Struct, frozen=True):
 
 
 class Erasing:
-    """The list, and the backups."""
+    """The list, and the backups.
 
-    def __init__(self, data: Path) -> None:
+    Args:
+        making: Held while a backup is made.
+    """
+
+    def __init__(self, data: Path, making: asyncio.Lock) -> None:
         self._data = data
+        self._making = making
         self._path = data / NAME
         self._turn = asyncio.Lock()
 
@@ -74,7 +79,7 @@ class Erasing:
         Raises:
             ConfigError: A backup that is there cannot be written.
         """
-        async with self._turn:
+        async with self._turn, self._making:  # a backup that is being made holds the database's log, and who was erased meanwhile
             await store.scrub()
             await asyncio.to_thread(self._scrub_backups)
 

@@ -34,14 +34,20 @@ def traces(folder: Path, needles: Iterable[str]) -> list[tuple[str, str]]:
     return sorted(found)
 
 
-def remains(folder: Path, blobs: Iterable[bytes]) -> list[str]:
-    """The files below a folder that still have a piece of one of the blobs: what a database gave up, its page may still hold."""
+def remains(folder: Path, blobs: Iterable[bytes], but: Iterable[bytes] = ()) -> list[str]:
+    """The files below a folder that still have a piece of one of the blobs: what a database gave up, its page may still hold.
+
+    Pieces that are also in one of `but` do not count: two compressed lists of nearly the same people share some.
+    """
     whole = {path.name: path.read_bytes() for path in files(folder)}
-    found = []
+    meant = list(but)
+    found = set()
     for blob in blobs:
         for at in range(0, max(1, len(blob) - WINDOW_B), 8):
-            found += [name for name, data in whole.items() if blob[at : at + WINDOW_B] in data]
-    return sorted(set(found))
+            piece = blob[at : at + WINDOW_B]
+            if not any(piece in one for one in meant):
+                found |= {name for name, data in whole.items() if piece in data}
+    return sorted(found)
 
 
 def files(folder: Path) -> list[Path]:

@@ -48,6 +48,7 @@ class Erasing:
         self._making = making
         self._path = data / NAME
         self._turn = asyncio.Lock()
+        self._wanted = self._done = 0  # how often it was asked, and up to which of those it is done
 
     def read(self) -> list[str]:
         """Everybody who was ever erased.
@@ -79,7 +80,12 @@ class Erasing:
         Raises:
             ConfigError: A backup that is there cannot be written.
         """
+        self._wanted += 1
+        wanted = self._wanted
         async with self._turn, self._making:  # a backup that is being made holds the database's log, and who was erased meanwhile
+            if self._done >= wanted:
+                return  # with somebody else's, who began after this was asked
+            self._done = self._wanted
             await store.scrub()
             await asyncio.to_thread(self._scrub_backups)
 

@@ -217,9 +217,9 @@ class Writer:
         drafts = self._drafts(works)
         blocks = [self._block(lane, draft) for lane, draft in drafts]
         heads = self.heads | {lane: (draft.first + len(draft.rows) - 1, draft.head) for lane, draft in drafts}
-        forgets = any(work.document is not None and work.document.name in MEMBER_NAMES for work in works)
-        if forgets:
-            connection.execute("PRAGMA secure_delete=ON")  # the list before may name somebody who has been erased
+        documents = {work.document.name for work in works if work.document is not None}
+        if documents:
+            connection.execute("PRAGMA secure_delete=ON")  # the list of members before may name somebody who has been erased
         connection.execute("BEGIN IMMEDIATE")
         for block in blocks:
             add_block(connection, block)
@@ -227,9 +227,9 @@ class Writer:
             self._records(work)
         began_ns = self._clock.boottime_ns()
         connection.execute("COMMIT")
-        if forgets:
+        if documents:
             connection.execute("PRAGMA secure_delete=OFF")
-            self._forgets = True
+            self._forgets = self._forgets or not documents.isdisjoint(MEMBER_NAMES)
         self.commits.observe((self._clock.boottime_ns() - began_ns) / 1e9)
         self._unfolded_b += PAGES_A_COMMIT_B + sum(len(block.body) + len(block.local or b"") for block in blocks)
         if drafts:

@@ -16,6 +16,14 @@ class Before(Struct, frozen=True, gc=False):
     staff: str | None
 
 
+class ShownMember(Struct, frozen=True, gc=False):
+    """What a member may see of themselves: points, and since when that is known. No reference: anybody may stand behind them."""
+
+    points: int
+    as_of_s: int  # seconds since 1970 UTC
+    is_stale: bool  # that is long ago: show the points greyed, with that time
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """The decision. `decision` is a key of `DECISIONS`, or "refused" with `reason` a key of `REASONS`."""
 
@@ -41,6 +49,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     gap_quantity: int | None = None  # how many pieces more it would have to hold
     asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
+    member: ShownMember | None = None  # whose code was shown
 
     @property
     def ok(self) -> bool:

@@ -19,6 +19,8 @@ from gateway.assigned import SettledThrough as SettledThrough
 from gateway.moments import Event as Event
 from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
+from gateway.posted import SalePosted as SalePosted
+from gateway.posted import SoldLine as SoldLine
 from gateway.sales import ActionDenied as ActionDenied
 from gateway.sales import AuthorizationEnded as AuthorizationEnded
 from gateway.sales import RedemptionRefused as RedemptionRefused
@@ -339,6 +341,7 @@ Row = (
     | RedemptionReversed
     | RedemptionRefused
     | ActionDenied
+    | SalePosted
     | ClaimIntended
     | ClaimSettled
     | AssignmentTaken

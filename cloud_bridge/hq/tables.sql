@@ -389,3 +389,49 @@ CREATE TABLE IF NOT EXISTS destroyed (   -- boxes declared destroyed: they are g
     gateway TEXT PRIMARY KEY,
     at_us INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sales (       -- finished sales as tills posted them, each receipt of a till once
+    gateway TEXT NOT NULL,
+    sale_id TEXT NOT NULL,
+    till TEXT NOT NULL,                  -- the device; without one the person
+    receipt_id TEXT NOT NULL,
+    station TEXT NOT NULL,
+    staff TEXT,
+    member_ref TEXT,                     -- NULL: an anonymous basket
+    currency TEXT NOT NULL,
+    total_minor INTEGER NOT NULL,
+    lines TEXT NOT NULL,                 -- JSON: [[sku, quantity, price_minor], ...]
+    authorization_id TEXT,               -- a hold that was not captured when it was posted
+    of_redemption TEXT NOT NULL,         -- how it was joined, or why not: a key of `uplift.HOW`
+    of_pickup TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, sale_id)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS sales_receipt ON sales (gateway, till, receipt_id);
+CREATE INDEX IF NOT EXISTS sales_moment ON sales (gateway, at_us);
+CREATE INDEX IF NOT EXISTS sales_hold ON sales (gateway, authorization_id) WHERE authorization_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS uses_redemption ON uses (redemption_id) WHERE redemption_id <> '';
+
+CREATE TABLE IF NOT EXISTS pickups (     -- who opened which door where, and when the parcel was taken
+    gateway TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    intent_id TEXT NOT NULL,
+    station TEXT NOT NULL,
+    staff TEXT,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    collected INTEGER NOT NULL,          -- 0: the door has only been asked to open
+    PRIMARY KEY (gateway, order_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pickups_moment ON pickups (gateway, at_us);
+
+CREATE TABLE IF NOT EXISTS uplifts (     -- a redemption or a pickup, and the one sale it led to
+    gateway TEXT NOT NULL,
+    kind TEXT NOT NULL,                  -- 'redemption' or 'pickup'
+    act_id TEXT NOT NULL,                -- redemption_id or order_id
+    sale_id TEXT NOT NULL,
+    how TEXT NOT NULL,                   -- 'named', 'member', 'till' or 'staff'
+    PRIMARY KEY (gateway, kind, act_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS uplifts_sale ON uplifts (gateway, sale_id);

@@ -31,6 +31,7 @@ from cloud_bridge.hq.options import HqOptions
 from cloud_bridge.hq.ready import zone
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, boxes
 from cloud_bridge.hq.store import StoreAway, StoredRow
+from cloud_bridge.hq.uplift import uplift_routes
 from cloud_bridge.hq.words import LANGUAGES, QUIET_TYPES, locale, names_of, say, say_duration
 from gateway.errors import BrokerError
 from gateway.rules.reasons import REASONS
@@ -54,6 +55,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     app.include_router(phones.routes(office), include_in_schema=False)
     app.include_router(event_routes(office))
     app.include_router(funnel_routes(office))
+    app.include_router(uplift_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:
         app.include_router(router)

@@ -118,6 +118,7 @@ MARKS: Final[dict[str, tuple[str, str]]] = {
     "RedemptionReversed": ("↺", "warn"),
     "RedemptionRefused": ("✕", "bad"),
     "ActionDenied": ("✕", "warn"),
+    "SalePosted": ("$", "good"),
     "ClaimIntended": ("?", "calm"),
     "ClaimSettled": ("?", "calm"),
     "AssignmentTaken": ("⊕", "calm"),

@@ -16,7 +16,7 @@ from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
 from gateway.core.claims import Claims
-from gateway.core.counter import REDEEM, Asked, Counter, zone_of
+from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
@@ -26,6 +26,7 @@ from gateway.core.lockers import Lockers
 from gateway.core.meters import Meters, lanes, meters
 from gateway.core.offers import offering
 from gateway.core.passes import Passes, Signer
+from gateway.core.receipts import Posting, Receipts
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
 from gateway.core.stations import Stations
@@ -57,6 +58,7 @@ from gateway.events import (
     RedemptionReversed,
     Released,
     RowsDamaged,
+    SalePosted,
     SettledThrough,
     Stated,
     VisitEnded,
@@ -106,6 +108,7 @@ class Desk:
             offering(config.store, self._road.catalog, clock), zone_of(config.store.timezone),
         )  # fmt: skip
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
+        self._receipts = Receipts(clock, counter.used, lambda: self._road.catalog.orders)
         self._claims = Claims(
             config.store.gateway, hq, clock, self._ledger, commit, lambda: self._admissions.admitted, lambda: self._road.up,
             self._road.tell_bridge, self._judge.refuse,
@@ -237,6 +240,14 @@ class Desk:
         """
         return self.till.present(code, station, staff, asked)
 
+    def post_sale(self, posting: Posting, *, key: str, actor: Actor) -> Awaitable[bytes]:
+        """Take a sale that a till has finished.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        return self._requests.once(key, posting.print_(actor), "", lambda: self._receipts.post(posting, actor))
+
     def stage(
         self, order_id: str, *, key: str, staff: str, station: str, bank: str | None = None, compartment: int | None = None
     ) -> Awaitable[bytes]:
@@ -327,6 +338,7 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
+        tell(self._receipts.fold, SalePosted)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)

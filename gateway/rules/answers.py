@@ -24,7 +24,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     message: Text = NOTHING
     next_step: Text = NOTHING
     title: Text = NOTHING  # what the voucher is for
-    reference: str = ""  # voucher or order identifier
+    reference: str = ""  # voucher, order or sale identifier
     redemption_id: str = ""
     order_number: str = ""
     compartment: int | None = None

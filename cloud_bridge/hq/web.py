@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, assigned_api, metrics, phones, reports
+from cloud_bridge.hq import api, assigned_api, metrics, phones, reports, uplift
 from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
@@ -31,7 +31,6 @@ from cloud_bridge.hq.options import HqOptions
 from cloud_bridge.hq.ready import zone
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, boxes
 from cloud_bridge.hq.store import StoreAway, StoredRow
-from cloud_bridge.hq.uplift import uplift_routes
 from cloud_bridge.hq.words import LANGUAGES, QUIET_TYPES, locale, names_of, say, say_duration
 from gateway.errors import BrokerError
 from gateway.rules.reasons import REASONS
@@ -55,7 +54,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     app.include_router(phones.routes(office), include_in_schema=False)
     app.include_router(event_routes(office))
     app.include_router(funnel_routes(office))
-    app.include_router(uplift_routes(office))
+    app.include_router(uplift.uplift_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:
         app.include_router(router)
@@ -122,6 +121,11 @@ def _page_routes(office: Office, token: str) -> APIRouter:
             request, "order.html", shown=shown, story=story, camera=office.camera is not None, boxes=await office.store.read(boxes),
             live=f"/live/orders/{order_id}",
         )  # fmt: skip
+
+    @router.get("/uplift")
+    async def sales_after(request: Request, first: str = "", last: str = "") -> Response:
+        found = await office.store.read(partial(uplift.describe, office=office, store="", first=first, last=last))
+        return _page(request, "uplift.html", found=found, boxes=await office.store.read(boxes))
 
     _live_routes(router, office)
     return router

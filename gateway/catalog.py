@@ -11,8 +11,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.codes import CodeKind, Recognised, short_identifier
 from gateway.errors import MalformedFrame
+from gateway.roll import Roll
 from gateway.rules.definitions import Campaigns, read_campaigns
-from gateway.signed import DOCUMENT_NAMES, DOCUMENT_TAG, OPENING_NAME, CampaignLimit, Document, Order, Staff, Voucher, digest, unseal
+from gateway.signed import (
+    DOCUMENT_NAMES,
+    DOCUMENT_TAG,
+    MEMBER_NAMES,
+    OPENING_NAME,
+    CampaignLimit,
+    Document,
+    Order,
+    Staff,
+    Voucher,
+    digest,
+    unseal,
+)
 from gateway.token import HOME_ISSUER, voucher_ref
 from gateway.verifiers import Keyring, opaque
 
@@ -39,6 +52,7 @@ class Catalog:
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
         self.campaigns = Campaigns()
+        self.roll = Roll()
         self.revoked_devices: frozenset[str] = frozenset()
         self.retired = False  # HQ has revoked this box
 
@@ -85,6 +99,8 @@ class Catalog:
             self.orders = {order.order_id: order for order in document.orders}
         elif document.name == "staff":
             self.staff = {person.staff_ref: person for person in document.staff}
+        elif document.name in MEMBER_NAMES:
+            self.roll.apply(document)
         elif document.name == "campaigns":
             self.campaigns = read_campaigns(bytes(one) for one in document.campaigns)
             for error in self.campaigns.problems:

@@ -56,6 +56,23 @@ class TillTable(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 100
 
 
+class MembersTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """Members: how they are found by telephone number, and how long what is known of them counts as fresh."""
+
+    region: Annotated[
+        str,
+        Meta(pattern=r"^([A-Z]{2})?\Z", description="Country whose telephone numbers are typed without its code; empty: as HQ says."),
+    ] = ""
+    cache_h: Annotated[
+        int, Meta(ge=1, le=720, description="Hours after HQ's last word on members from which points are shown as old, with their time.")
+    ] = 24
+    wrong_tries: Annotated[
+        int, Meta(ge=3, le=1000, description="Numbers of nobody after which a device or person finds no member by number any more.")
+    ] = 20
+    wrong_window_s: Annotated[int, Meta(ge=60, le=604_800, description="Within so many seconds; earlier ones do not count.")] = 3600
+    lookups_per_s: Annotated[int, Meta(ge=1, le=100, description="Look-ups a second with one key; more get 429.")] = 2
+
+
 class StationTable(Struct, frozen=True, forbid_unknown_fields=True):
     """A place where a customer stands: joins scanners to a screen and to lockers."""
 
@@ -141,6 +158,7 @@ class GatewayConfig(
     bridge: BridgeTable
     core: CoreTable = field(default_factory=CoreTable)
     till: TillTable = field(default_factory=TillTable)
+    members: MembersTable = field(default_factory=MembersTable)
     ble: BleTable = field(default_factory=BleTable)
     stations: list[StationTable] = field(default_factory=list)
     scanners: list[ScannerTable] = field(default_factory=list)
@@ -207,6 +225,7 @@ SECTION_TYPES: Final[dict[str, type[Struct]]] = {
     "paths": PathsTable,
     "core": CoreTable,
     "till": TillTable,
+    "members": MembersTable,
     "ble": BleTable,
     "ble.sensors": SensorTable,
     "ble.tags": TagTable,

@@ -16,6 +16,10 @@ from gateway.assigned import ClaimIntended as ClaimIntended
 from gateway.assigned import ClaimSettled as ClaimSettled
 from gateway.assigned import Released as Released
 from gateway.assigned import SettledThrough as SettledThrough
+from gateway.membership import LookupsLocked as LookupsLocked
+from gateway.membership import LookupsUnlocked as LookupsUnlocked
+from gateway.membership import MemberLookedUp as MemberLookedUp
+from gateway.membership import MemberRecognised as MemberRecognised
 from gateway.moments import Event as Event
 from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
@@ -347,6 +351,10 @@ Row = (
     | AssignmentTaken
     | Released
     | SettledThrough
+    | MemberRecognised
+    | MemberLookedUp
+    | LookupsLocked
+    | LookupsUnlocked
     | CompartmentOpenIntended
     | IntentSettled
     | DoorOpened

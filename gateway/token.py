@@ -8,7 +8,7 @@ Claims, big-endian::
     kind u8 | key id u16 | issuer u16 | id u64 (60 bits used) | campaign u32 | store u32 | not before u32 | not after u32
     | class u8 | uses u8 | value u32 (minor units) | flags u8
 
-`kind` 0x11 is a voucher, 0x21 a pickup. Times are seconds since 1970 UTC. Store 0 means any. A signature proves issue, never
+`kind` 0x11 is a voucher, 0x21 a pickup, 0x31 a member. Times are seconds since 1970 UTC. Store 0 means any. A signature proves issue, never
 that a voucher is unused: that only the ledger knows.
 """
 
@@ -40,6 +40,7 @@ class TokenKind(IntEnum):
 
     VOUCHER = 0x11
     PICKUP = 0x21
+    MEMBER = 0x31  # names a member: `identifier` is the code's own number, which headquarters' list joins to the member
 
 
 class VoucherClass(IntEnum):

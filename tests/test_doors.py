@@ -22,6 +22,7 @@ DOORS: Final[dict[str, tuple[str, ...]]] = {
     "fastapi": ("gateway/kiosk/*", "cloud_bridge/hq/*"),
     "PIL": ("provisioning/sheet.py", "provisioning/voucher_sheet.py"),
     "paho": ("cloud_bridge/mqtt.py",),
+    "phonenumbers": ("gateway/phones.py",),
     "psycopg": ("cloud_bridge/hq/postgres.py",),
     "pyzbar": ("gateway/scanner/decode.py",),
     "serial": ("gateway/locker/board.py", "gateway/scanner/handheld.py"),

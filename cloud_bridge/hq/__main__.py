@@ -20,12 +20,15 @@ from cloud_bridge.hq.broker import OWN_NAME, BrokerAddress, BrokerFiles, Embedde
 from cloud_bridge.hq.bulk import bulk_routes
 from cloud_bridge.hq.clearing_api import clearing_routes
 from cloud_bridge.hq.documents import Press
+from cloud_bridge.hq.erasing import Erasing
 from cloud_bridge.hq.feed import Feed
 from cloud_bridge.hq.fleet import Fleet
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
 from cloud_bridge.hq.journal import Journal
 from cloud_bridge.hq.keeping import backup_routes
+from cloud_bridge.hq.member_api import member_routes
+from cloud_bridge.hq.member_office import MemberOffice, erase_all, seal_missing
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
 from cloud_bridge.hq.promotions import Promotions, campaign_routes
@@ -103,7 +106,8 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     ingest = Ingest(store, press, authority.root, clock, feed, address, fence, Journal(data))
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
-    await store.write(partial(_seal_anew, press=press, now_us=clock.now().wall_us))
+    erasing = Erasing(data)
+    await store.write(partial(_seal_anew, press=press, erased=erasing.read(), now_us=clock.now().wall_us))
     lines = Lines(LOOPBACK, [(address.host, address.port), *address.others], ports.relay)
     intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door), options.public_url)
     fleet = Fleet(store, press, ingest, feed, clock, fence)
@@ -113,12 +117,15 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     token = admin_token(data)
     promotions = Promotions(store, press, ingest, feed, clock)
     more = [backup_routes(kept, store, clock), campaign_routes(promotions), bulk_routes(office), clearing_routes(office, authority)]
+    people = MemberOffice(store, press, ingest, clock, erasing)
+    more.append(member_routes(people))
     app = application(office, fleet, token, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ingest.run())
+            tasks.create_task(people.run())
             tasks.create_task(_serve_http(server, feed))
             tasks.create_task(_serve_http(door, feed))
             tasks.create_task(_say_where(options, ports, office, (server, door), token, address))
@@ -126,11 +133,13 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
         await lines.close()
 
 
-def _seal_anew(db: Connection, press: Press, now_us: int) -> None:
+def _seal_anew(db: Connection, press: Press, erased: list[str], now_us: int) -> None:
     """What shops hold is of before a restore, or of before a key that came with this start."""
+    erase_all(db, press, erased, now_us)  # first: a restored database may know again who was erased
     for row in registry.boxes(db):
         press.seal_after_restore(db, row, now_us)
         press.seal_new_keys(db, row, now_us)
+        seal_missing(db, press, row, now_us)
 
 
 async def _serve_http(server: _Server, feed: Feed) -> None:

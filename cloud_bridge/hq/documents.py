@@ -15,15 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import campaigns, devices, issuers, shapes
+from cloud_bridge.hq import campaigns, devices, issuers, members, shapes
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
+from gateway.phones import region_secret
 from gateway.rules.definitions import encode_campaign
 from gateway.signed import (
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
     MANIFEST_TAG,
+    MEMBER_NAMES,
     OPENING_NAME,
     RENEWED_TAG,
     CampaignLimit,
@@ -107,7 +109,7 @@ class Press:
         """
         shapes.check(ask.shape, ask.value_minor)
         now_s = now_us // 1_000_000
-        identifier = _new_identifier()
+        identifier = new_identifier()
         claims = Claims(
             kind=TokenKind.VOUCHER, key_id=key_id, issuer=ISSUER, identifier=identifier,
             campaign=ask.campaign, store=row.number, not_before_s=now_s - START_SLACK_S, not_after_s=now_s + ask.valid_days * DAY_S,
@@ -130,6 +132,10 @@ class Press:
         root = hashlib.sha256(b"SGK1 link\n" + self._authority.root.private_bytes_raw()).digest()
         return hmac.digest(root, piece.encode(), "sha256")[:size_b]
 
+    def member_secret(self, region: str) -> bytes:
+        """The key of a region's telephone numbers: told again whenever it is asked for, and stored nowhere."""
+        return region_secret(self._authority.root.private_bytes_raw(), region)
+
     def set_limit(self, db: Connection, store: str, limit: CampaignLimit, now_us: int) -> BoxRow:
         """Say what a shop may give out of a campaign.
 
@@ -148,7 +154,7 @@ class Press:
             RefusedAsk: No such shop, or too much for its document.
         """
         row = box_of_store(db, store)
-        identifier = _new_identifier()
+        identifier = new_identifier()
         not_after_s = now_us // 1_000_000 + ORDER_DAYS * DAY_S
         claims = Claims(
             kind=TokenKind.PICKUP, key_id=issuers.signing_key_id(db, self.own_keys), issuer=ISSUER, identifier=identifier, store=row.number,
@@ -186,11 +192,18 @@ class Press:
     def seal_all(self, db: Connection, row: BoxRow, now_us: int) -> None:
         """Make every document of a box anew."""
         for name in DOCUMENT_NAMES:
-            self.seal(db, row, name, now_us)
+            if name != "members_recent":  # comes with "members"
+                self.seal(db, row, name, now_us)
 
     def seal(self, db: Connection, row: BoxRow, name: str, now_us: int) -> None:
         """Make the next version of a document."""
         version = self._next_version(db, row, name)
+        if name in MEMBER_NAMES:
+            told = members.told(db, row, name, version, self.member_secret(members.region_of(row)), now_us)
+            self._put(db, Document(row.gateway, name, version, now_us, members=told))
+            if name == "members":  # what went on top of the list before does not go on top of this one
+                self.seal(db, row, "members_recent", now_us)
+            return
         blank = Document(row.gateway, name, version, now_us)
         retired = name == "devices" and devices.is_retired(db, row.gateway)
         more: dict[str, Any] = {"issuer_keys": issuers.listed(db, self.own_keys)[1]} if name == "keys" else {}
@@ -318,7 +331,7 @@ def masked(name: str) -> str:
     return " ".join(word[0] + "○" * max(1, len(word) - 1) for word in words)
 
 
-def _new_identifier() -> int:
+def new_identifier() -> int:
     """60 random bits whose typed form no shop takes for a card: one in a hundred million is all digits."""
     while is_cardlike(short_code(identifier := secrets.randbits(60))):
         pass

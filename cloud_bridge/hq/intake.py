@@ -148,6 +148,8 @@ class Intake:
         reason = labels.use(db, ask=ask, now_us=now_us)
         if reason is None and devices.reinstate(db, ask.gateway):  # it was revoked, and is welcome again
             self._press.seal(db, registry.box_of(db, ask.gateway), "devices", now_us)
+        if reason is None:
+            self._press.seal(db, registry.box_of(db, ask.gateway), "members", now_us)  # its secret is for the key that came just now
         return reason, assignments.swap(db, ask.gateway) if reason is None else []
 
     def _register(

@@ -193,6 +193,17 @@ class PostgresStore:
         """Run `work` on what is committed."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._snapshot, work)
 
+    async def scrub(self) -> None:
+        """Leave nothing of what has been deleted in the tables that hold people. The server's own log and archives keep their time."""
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._vacuum)
+
+    def _vacuum(self) -> None:
+        with _away():
+            self._writer = _begun(self._writer, "BEGIN", lambda: _connect_writer(self._url, False))
+            self._writer.execute("COMMIT")
+            for table in ("members", "member_tags", "member_cards", "documents"):
+                self._writer.execute(f"VACUUM (FULL) {table}")
+
     async def close(self) -> None:
         """Finish what is being written and let go."""
         loop = asyncio.get_running_loop()

@@ -14,6 +14,7 @@ from cloud_bridge.hq.store import SCHEMA, Connection, Run, T
 from gateway.errors import ConfigError
 
 BUSY_MS: Final = 5_000
+LOG_TRIES: Final = 6  # of `BUSY_MS` each
 ARRIVALS: Final = """
 CREATE TABLE IF NOT EXISTS arrivals (
     id INTEGER PRIMARY KEY,              -- order of arrival
@@ -88,6 +89,15 @@ class SqliteStore:
         """Run `work` on what is committed."""
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._snapshot, work)
 
+    async def scrub(self) -> None:
+        """Leave nothing in the log of what has been deleted; in the file itself deleting leaves none."""
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._empty_log)
+
+    def _empty_log(self) -> None:
+        for _ in range(LOG_TRIES):  # a reader of an older moment, such as a backup being made, keeps the log
+            if self._writer is None or self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+                return
+
     async def close(self) -> None:
         """Finish what is being written and close the file."""
         loop = asyncio.get_running_loop()
@@ -130,6 +140,7 @@ def connect_writer(path: Path | str) -> SqliteConnection:
     mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    db.execute("PRAGMA secure_delete = ON")  # what is erased is gone from the file; rows of shops are never deleted
     if mode not in ("wal", "memory") or db.execute("PRAGMA synchronous").fetchone()[0] != 2:
         raise sqlite3.OperationalError("this disk does not do a write-ahead log with full synchronisation")
     (version,) = db.execute("PRAGMA user_version").fetchone()

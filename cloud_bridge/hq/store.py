@@ -89,6 +89,13 @@ class Store(Protocol):
             StoreAway: The database cannot be reached.
         """
 
+    async def scrub(self) -> None:
+        """Leave nothing in the database's files of what has been deleted.
+
+        Raises:
+            StoreAway: The database cannot be reached.
+        """
+
     async def close(self) -> None:
         """Finish what is being written and let go."""
 

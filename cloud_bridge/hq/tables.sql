@@ -435,3 +435,39 @@ CREATE TABLE IF NOT EXISTS uplifts (     -- a redemption or a pickup, and the on
     PRIMARY KEY (gateway, kind, act_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS uplifts_sale ON uplifts (gateway, sale_id);
+CREATE TABLE IF NOT EXISTS members (     -- no name, no number, nothing to reach them by
+    member_ref TEXT PRIMARY KEY,         -- random
+    region TEXT NOT NULL,                -- ISO 3166 country
+    phone_key TEXT,                      -- keyed hash of the telephone number; NULL: known by code or card only
+    code TEXT NOT NULL UNIQUE,           -- identifier of the signed code, as `gateway.token.voucher_ref` writes it
+    token TEXT NOT NULL,                 -- the code itself, for its QR code
+    tier TEXT NOT NULL,
+    consents TEXT NOT NULL,              -- JSON: of `gateway.signed.CONSENTS`
+    points INTEGER NOT NULL,             -- what shops show; the account is kept elsewhere
+    made_us INTEGER NOT NULL,
+    change INTEGER NOT NULL,             -- number of the latest change of any member that touched this one
+    UNIQUE (region, phone_key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS members_change ON members (region, change);
+
+CREATE TABLE IF NOT EXISTS member_tags ( -- words for staff, gone after their time
+    member_ref TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    not_after_s INTEGER NOT NULL,
+    PRIMARY KEY (member_ref, tag)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS member_cards (  -- cards of older systems, by keyed hash
+    region TEXT NOT NULL,
+    card_key TEXT NOT NULL,
+    member_ref TEXT NOT NULL,
+    PRIMARY KEY (region, card_key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS member_cards_member ON member_cards (member_ref);
+
+CREATE TABLE IF NOT EXISTS member_lists (  -- of each box: up to which change its whole list goes, and when it was told anything last
+    gateway TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    through INTEGER NOT NULL,
+    told_us INTEGER NOT NULL
+) WITHOUT ROWID;

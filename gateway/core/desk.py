@@ -20,9 +20,11 @@ from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
+from gateway.core.greeting import Greeting
 from gateway.core.judge import Judge, Verdict
 from gateway.core.knowledge import Knowledge
 from gateway.core.lockers import Lockers
+from gateway.core.members import Members
 from gateway.core.meters import Meters, lanes, meters
 from gateway.core.offers import offering
 from gateway.core.passes import Passes, Signer
@@ -52,11 +54,16 @@ from gateway.events import (
     EpochDoubted,
     IntentSettled,
     LineChanged,
+    LookupsLocked,
+    LookupsUnlocked,
+    MemberLookedUp,
+    MemberRecognised,
     OccupancyEstimated,
     ParcelCollected,
     ParcelStaged,
     RedemptionReversed,
     Released,
+    Row,
     RowsDamaged,
     SalePosted,
     SettledThrough,
@@ -72,6 +79,7 @@ from gateway.link import LinkServer
 from gateway.rules import answers, pickup
 from gateway.rules.definitions import Campaigns
 from gateway.signed import Staff
+from gateway.verifiers import Keyring
 
 
 class Desk:
@@ -99,7 +107,7 @@ class Desk:
         self._link = LinkServer(config.link_path, clock, self.decide, lambda *told: self._drivers.joined(*told))
         self._road = Road(
             config.store.gateway, clock, hq, self._ledger, lambda rows, document: commit(rows, document=document),
-            lambda notice: self._link.tell("bridge", notice),
+            lambda notice: self._link.tell("bridge", notice), secret,
         )  # fmt: skip
         self.devices = Devices(clock, self._road.catalog, commit, tell)
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
@@ -115,6 +123,11 @@ class Desk:
         )  # fmt: skip
         self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
         self._road.wanted = self._claims.wanted
+        self.members = Members(
+            config.members, config.store.gateway, self._road.catalog.roll, clock, signer.key if signer else None, secret,
+            lambda rows, document: commit(rows, document=document), tell,
+        )  # fmt: skip
+        self._judge.member = Greeting(self.members, clock, self._judge.refuse).present
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
@@ -151,6 +164,7 @@ class Desk:
             await serving
         finally:
             serving.cancel()
+            self.members.rest()
             self._ledger.close()
 
     async def prove(self) -> None:
@@ -177,6 +191,14 @@ class Desk:
     def campaigns(self) -> Campaigns:
         """The campaigns in force here, as HQ says."""
         return self._road.catalog.campaigns
+
+    def keys(self) -> Keyring:
+        """The keys codes are signed with, as HQ says."""
+        return self._road.catalog.keys
+
+    async def write(self, rows: list[Row]) -> None:
+        """Write down what was decided outside the verbs; returns after the commit."""
+        await asyncio.shield(self._knowledge.commit(rows))
 
     def orders(self) -> list[OrderView]:
         """Every order HQ has told of, and where it stands."""
@@ -331,6 +353,7 @@ class Desk:
         self._requests.remember(self._ledger.answers())
         self._lockers.resume()
         self.till.resume()
+        self.members.watch()
         self.devices.heed()
         self._admissions.begin(seen, anew=bool(were_set_aside(self.config.ledger_path)))
         self.devices.on_revoked = self._admissions.excuse
@@ -342,6 +365,8 @@ class Desk:
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
+        tell(self.members.fold, MemberLookedUp, LookupsLocked, LookupsUnlocked)
+        tell(self.members.see, MemberRecognised, VisitStarted)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)
         tell(self._drivers.fold, DeviceChanged)

@@ -17,6 +17,7 @@ from gateway.rules.answers import Before
 from gateway.rules.voucher import Terms
 from gateway.signed import Order
 from gateway.token import Claims, TokenKind
+from gateway.verifiers import Presented
 
 ORDER_STATES: Final = {
     pickup.State.DEPOSIT_OPENING: "staging",
@@ -43,6 +44,7 @@ class Judge:
         self.used = counter.used
         self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
         self.granted: Callable[[Grant, CodePresented, str, str | None, Clock], Verdict]  # decides on a grant that a phone brings
+        self.member: Callable[[Presented | Recognised, CodePresented, str, str | None], Verdict | None]  # whose code or card it is
 
     def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock, asked: Asked = REDEEM) -> Verdict:
         """Decide on a presented code: a voucher is redeemed, a pickup opens its door, everything else is refused with a reason."""
@@ -89,6 +91,9 @@ class Judge:
         except MalformedFrame as error:
             return self.refuse(verifiers.reason_of(error), code, station, staff, clock)
         reference = shown.terms.voucher_id
+        if shown.kind is TokenKind.MEMBER:
+            member = self.member(shown, code, station, staff) if self._asked.doing is not Doing.AUTHORIZE else None
+            return member or self.refuse("not_a_voucher", code, station, staff, clock)
         if shown.kind is TokenKind.PICKUP:
             if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
@@ -108,6 +113,8 @@ class Judge:
         if len(references) > 1:
             return self.refuse("ambiguous_code", code, station, staff, clock)
         if not references:
+            if self._asked.doing is not Doing.AUTHORIZE and (member := self.member(found, code, station, staff)) is not None:
+                return member
             unknown = {CodeKind.SHORT: "unknown_code", CodeKind.MISTYPED: "mistyped"}.get(found.kind, "unreadable")
             return self.refuse(unknown, code, station, staff, clock)
         listed = self._catalog.vouchers.get(references[0])

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.catalog import Catalog
 from gateway.clock import Clock
+from gateway.core import kept
 from gateway.core.views import LineView
 from gateway.errors import MalformedFrame
 from gateway.events import AckArrived, AskArrived, CatalogApplied, DocumentArrived, Lane, LineChanged, Row
@@ -50,6 +51,7 @@ class Road:
     Args:
         commit: Appends rows with the document they put in force; done after the fsync.
         tell: Gives the bridge its notice.
+        own: Key of the documents this box has cut down.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Road:
         ledger: Ledger,
         commit: "Callable[[list[Row], StoredDocument], asyncio.Future[None]]",
         tell: Callable[[LedgerReaches], None],
+        own: bytes = b"",
     ) -> None:
         self._gateway = gateway
         self._clock = clock
@@ -67,6 +70,7 @@ class Road:
         self._ledger = ledger
         self._commit = commit
         self._tell = tell
+        self._own = own
         self.catalog = Catalog(gateway, hq)
         self.listener: Listener
         self.wanted: Callable[[], list[ClaimWanted]] = list  # what headquarters is to be asked for
@@ -75,7 +79,8 @@ class Road:
     def remember(self) -> None:
         """Put the documents of the last life in force."""
         for held in self._ledger.documents():
-            document = unseal(DOCUMENT_TAG, held.sealed, self._hq, Document)
+            own = kept.is_kept(held.sealed)
+            document = kept.kept(held.sealed, self._own) if own else unseal(DOCUMENT_TAG, held.sealed, self._hq, Document)
             self.catalog.apply(document)
             if document.name == OPENING_NAME:
                 self.listener.hold(document)

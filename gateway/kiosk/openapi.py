@@ -13,6 +13,7 @@ from msgspec import Struct
 from gateway.core.devices import DeviceView
 from gateway.core.views import OrderView, Screen, StoreView
 from gateway.kiosk.api import JSON, StationView
+from gateway.kiosk.members import Alerts, MemberAnswer, MemberAsked
 from gateway.kiosk.pos import MARK_HEADER
 from gateway.kiosk.verbs import KEY_HEADER, VERBS, Verb
 from gateway.rules.answers import Answer
@@ -47,6 +48,9 @@ SHAPES: Final = (
     Problem,
     StationAsks,
     PriceAnswer,
+    MemberAsked,
+    MemberAnswer,
+    Alerts,
     *(verb.body for verb in VERBS),
 )
 EVERYWHERE: Final = {

@@ -177,7 +177,7 @@ def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[
             asked = cast(Any, decode(await request.body()))
             one_name_each(getattr(asked, "basket", None))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            return Response(problem("bad_input", fields=_fields(error)), 422, media_type=JSON)
+            return Response(problem("bad_input", fields=fields_of(error)), 422, media_type=JSON)
         station = known_station(desk, asked.station)
         actor, till = access.caller(request, station, live)
         if wait_s := pace.wait_s(access.credential(request, station)):
@@ -195,7 +195,7 @@ def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[
     return endpoint
 
 
-def _fields(error: Exception) -> list[dict[str, str]]:
+def fields_of(error: Exception) -> list[dict[str, str]]:
     """Where a body is wrong, and nothing of what stood there: it may be a number that is nobody's business."""
     said, _, at = str(error).partition(" - at `")
     if not isinstance(error, msgspec.ValidationError):

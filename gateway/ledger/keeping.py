@@ -27,7 +27,16 @@ from gateway.blocks import (
 )
 from gateway.clock import Clock
 from gateway.columns import Tombstone
-from gateway.events import ActionDenied, AuthorizationEnded, EpochOpened, Lane, RedemptionRefused, VoucherAuthorized
+from gateway.events import (
+    ActionDenied,
+    AuthorizationEnded,
+    EpochOpened,
+    Lane,
+    MemberLookedUp,
+    MemberRecognised,
+    RedemptionRefused,
+    VoucherAuthorized,
+)  # fmt: skip
 from gateway.ledger import records
 from gateway.ledger.records import LANES, LOCAL_LANE, SELECT_BLOCK, Base, Kept
 from gateway.ledger.room import rolled_up
@@ -43,7 +52,16 @@ PATIENCE: Final = 12
 KEPT_TOGETHER: Final = 400  # rows of one kept piece
 # Nothing is decided from these; a hold is over long before its row is three days old, and what it captured is a row of its own.
 FORGOTTEN: Final = frozenset(
-    kind.__name__ for kind in (RedemptionRefused, EpochOpened, VoucherAuthorized, AuthorizationEnded, ActionDenied)
+    kind.__name__
+    for kind in (
+        RedemptionRefused,
+        EpochOpened,
+        VoucherAuthorized,
+        AuthorizationEnded,
+        ActionDenied,
+        MemberRecognised,
+        MemberLookedUp,
+    )
 )
 SLICE_B: Final = 8 * 1024  # what a slice writes beside its blocks, about
 

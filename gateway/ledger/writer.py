@@ -28,6 +28,7 @@ from gateway.ledger.mark import Mark, MarkFile
 from gateway.ledger.records import LOCAL_LANE, Base, Cursor, StoredDocument, add_block, set_base, set_cursor, set_document
 from gateway.ledger.room import Room, rolled_up
 from gateway.meters import Histogram
+from gateway.signed import MEMBER_NAMES
 
 SLOW_COMMIT_S: Final = 1.0  # the stated window of foot traffic and health
 SLOW_COMMIT_FULL_S: Final = 20.0  # the same on a nearly full disk: a tombstone for each window
@@ -36,6 +37,8 @@ REST_S: Final = 0.02  # nobody has asked for so long: the log may be folded in
 FOLD_FROM_B: Final = 2 * 1024 * 1024
 FOLD_IN_NEED_B: Final = 256 * 1024  # on a nearly full disk, whoever waits: the log may not grow
 PAGES_A_COMMIT_B: Final = 6 * 1024  # what a commit writes beside its blocks
+PATIENCE_MS: Final = 5_000  # what Python's sqlite3 begins with
+EMPTYING_MS: Final = 50
 BUSY_S: Final = 0.2  # the same after a look that somebody cut short
 KEEPING_S: Final = 5.0  # how often somebody looks for old rows while nothing is written
 LANE_OF_TYPE: Final = {kind: int(lane) for kind, lane in LANE_OF.items()}
@@ -90,6 +93,7 @@ class Writer:
         self._works: queue.SimpleQueue[list[Work] | None] = queue.SimpleQueue()
         self._written = 0
         self._unfolded_b = 0
+        self._forgets = False  # something was overwritten that must be gone from the log, too
         self.heads = mark.heads
         self.commits = Histogram()
         self._thread = threading.Thread(target=self._write_for_ever, name="ledger", daemon=True)
@@ -123,6 +127,8 @@ class Writer:
             if works and not self._done(partial(self._commit, works), again=True):
                 return
             if self._room.full and not self._done(partial(self._spare, slow if is_due else [])):
+                return
+            if works and self._forgets and self._works.empty() and not self._done(self._empty_log):
                 return
             if is_due and open_:
                 if not self._done(self._keep):
@@ -174,6 +180,8 @@ class Writer:
     def _keep(self) -> None:
         """Old rows are merged, trimmed or rolled up, piece by piece, until somebody waits."""
         self._room.look()
+        if self._forgets:
+            self._empty_log()
         while self._works.empty() and (written_b := self._keeping.slice(self._room.full)):
             self._unfolded_b += written_b
 
@@ -184,6 +192,14 @@ class Writer:
         if slow:
             self._commit(slow)
             slow.clear()
+
+    def _empty_log(self) -> None:
+        """Fold the log in and leave nothing in it: it holds pages as they were. While somebody reads that waits for the next look."""
+        self._connection.execute(f"PRAGMA busy_timeout={EMPTYING_MS}")
+        try:
+            self._forgets = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] != 0
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout={PATIENCE_MS}")
 
     def _fold(self) -> None:
         """Fold the log into the file, while nobody waits."""
@@ -201,6 +217,9 @@ class Writer:
         drafts = self._drafts(works)
         blocks = [self._block(lane, draft) for lane, draft in drafts]
         heads = self.heads | {lane: (draft.first + len(draft.rows) - 1, draft.head) for lane, draft in drafts}
+        forgets = any(work.document is not None and work.document.name in MEMBER_NAMES for work in works)
+        if forgets:
+            connection.execute("PRAGMA secure_delete=ON")  # the list before may name somebody who has been erased
         connection.execute("BEGIN IMMEDIATE")
         for block in blocks:
             add_block(connection, block)
@@ -208,6 +227,9 @@ class Writer:
             self._records(work)
         began_ns = self._clock.boottime_ns()
         connection.execute("COMMIT")
+        if forgets:
+            connection.execute("PRAGMA secure_delete=OFF")
+            self._forgets = True
         self.commits.observe((self._clock.boottime_ns() - began_ns) / 1e9)
         self._unfolded_b += PAGES_A_COMMIT_B + sum(len(block.body) + len(block.local or b"") for block in blocks)
         if drafts:

@@ -235,6 +235,25 @@ REASONS: Final[dict[str, Reason]] = {
     "receipt_known": _reason(
         "此筆銷售先前已記錄", "This receipt was posted before", "無須重送，請處理下一筆", "There is nothing to do; go on with the next one"
     ),
+    "unknown_member": _reason(
+        "查無此會員", "No member has this number", "請核對號碼，或請顧客出示會員條碼", "Check the number, or ask for the member's code"
+    ),
+    "unknown_member_code": _reason("本店查無此會員條碼", "This shop does not know this member's code", "請洽店員", "Please ask our staff"),
+    "not_a_number": _reason(
+        "電話號碼格式不正確",
+        "This is no telephone number",
+        "請輸入完整號碼，國外號碼請加國碼",
+        "Type the whole number, a foreign one with + and its code",
+    ),
+    "no_members": _reason(
+        "門市尚未收到會員資料", "This shop has not been told of its members yet", "請稍候，或洽總部", "Wait a little, or call headquarters"
+    ),
+    "lookups_locked": _reason(
+        "查詢錯誤次數過多，已停用電話查詢",
+        "Too many numbers of nobody: looking up by number is locked",
+        "請顧客出示會員條碼；或請店長登入解除",
+        "Ask for the member's code, or have a manager sign in and open it again",
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {
@@ -249,6 +268,7 @@ DECISIONS: Final[dict[str, Text]] = {
     "staging": Text("櫃門開啟中，請放入商品後關門", "The door is opening: put the parcel in and close it"),
     "staged": Text("商品已備妥", "The parcel is ready"),
     "sale_posted": Text("銷售已記錄", "The sale is recorded"),
+    "recognised": Text("已辨識會員", "Member recognised"),
 }
 
 PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision on a practice voucher

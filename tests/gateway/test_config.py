@@ -110,7 +110,7 @@ def test_every_key_says_what_it_is_for() -> None:
 
 def everything(shop_text: str) -> str:
     ble = '[ble]\n[[ble.sensors]]\nname = "hci0"\nzone = "door"\n[[ble.tags]]\nsubject = "trolley"\n'
-    return f"{shop_text}[core]\nport = 8080\n[till]\nhold_s = 60\n{ble}"
+    return f"{shop_text}[core]\nport = 8080\n[till]\nhold_s = 60\n[members]\ncache_h = 12\n{ble}"
 
 
 def with_key(shop_text: str, section: str, line: str) -> str:

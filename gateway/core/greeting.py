@@ -1,0 +1,37 @@
+"""A member's code or old card shown at a station: who that is goes into a row, and the screen says only that it was recognised."""
+
+from collections.abc import Callable
+
+from gateway.clock import Clock
+from gateway.codes import Recognised
+from gateway.core.counter import Verdict
+from gateway.core.members import Found, Members
+from gateway.events import CodePresented, MemberRecognised
+from gateway.rules import answers
+from gateway.verifiers import Presented
+
+Refuse = Callable[[str, CodePresented, str, str | None, Clock], Verdict]
+
+
+class Greeting:
+    """Decides on what names a member."""
+
+    def __init__(self, members: Members, clock: Clock, refuse: Refuse) -> None:
+        self._members = members
+        self._clock = clock
+        self._refuse = refuse
+
+    def present(self, shown: Presented | Recognised, code: CodePresented, station: str, staff: str | None) -> Verdict | None:
+        """The verdict; None: a code without signature that is nobody's."""
+        if isinstance(shown, Recognised):
+            found = self._members.by_typed(shown)
+            return None if found is None else self._recognised(found[0].member_ref, found[1], code, station, staff)
+        whose = self._members.by_code(shown)
+        if isinstance(whose, Found):
+            return self._recognised(whose.member.member_ref, "code", code, station, staff)
+        return self._refuse(whose.reason, code, station, staff, self._clock)
+
+    def _recognised(self, member_ref: str, how: str, code: CodePresented, station: str, staff: str | None) -> Verdict:
+        now = self._clock.now()
+        row = MemberRecognised(code.presentation_id, member_ref, how, station, code.read_point, staff, now)
+        return Verdict(answer=answers.decision("recognised", now.wall_us), station=station, rows=[row])

@@ -1,0 +1,41 @@
+"""A wrapped secret is for one box and one purpose."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import MalformedFrame
+from gateway.wrapped import _montgomery, _private, unwrap, wrap
+
+KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in (1, 2))
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_both_halves_of_a_signing_key_become_halves_of_one_exchange_key(seed: bytes) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(seed)
+    assert _montgomery(key.public_key()).public_bytes_raw() == _private(key).public_key().public_bytes_raw()
+
+
+@given(st.binary(max_size=64), st.binary(max_size=20))
+def test_the_box_reads_it_and_nobody_else_does(secret: bytes, purpose: bytes) -> None:
+    text = wrap(secret, KEY.public_key(), purpose)
+    assert unwrap(text, KEY, purpose) == secret
+    assert wrap(secret, KEY.public_key(), purpose) != text, "equal secrets do not look equal"
+    for key, other in ((OTHER, purpose), (KEY, purpose + b"x")):
+        with pytest.raises(MalformedFrame):
+            unwrap(text, key, other)
+
+
+@given(st.integers(0, 79), st.integers(1, 255))
+def test_a_changed_byte_is_found(at: int, flip: int) -> None:
+    raw = bytearray.fromhex(wrap(b"s" * 32, KEY.public_key(), b"p"))
+    raw[at] ^= flip
+    with pytest.raises(MalformedFrame):
+        unwrap(raw.hex(), KEY, b"p")
+
+
+@given(st.one_of(st.text(max_size=200), st.binary(max_size=400).map(bytes.hex)))
+def test_any_text_is_refused(text: str) -> None:
+    with pytest.raises(MalformedFrame):
+        unwrap(text, KEY, b"p")

@@ -16,6 +16,9 @@ from gateway.assigned import ClaimIntended as ClaimIntended
 from gateway.assigned import ClaimSettled as ClaimSettled
 from gateway.assigned import Released as Released
 from gateway.assigned import SettledThrough as SettledThrough
+from gateway.bound import MemberBound as MemberBound
+from gateway.bound import PointsAccrued as PointsAccrued
+from gateway.bound import RevisitAsked as RevisitAsked
 from gateway.membership import LookupsLocked as LookupsLocked
 from gateway.membership import LookupsUnlocked as LookupsUnlocked
 from gateway.membership import MemberLookedUp as MemberLookedUp
@@ -346,6 +349,9 @@ Row = (
     | RedemptionRefused
     | ActionDenied
     | SalePosted
+    | MemberBound
+    | PointsAccrued
+    | RevisitAsked
     | ClaimIntended
     | ClaimSettled
     | AssignmentTaken

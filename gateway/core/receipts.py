@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from gateway.clock import Clock
 from gateway.codes import is_cardlike
+from gateway.core.binding import Binding
 from gateway.core.counter import PRACTICE_ID, Actor, Verdict
 from gateway.core.requests import digest
+from gateway.core.whose import NOBODY, Whose
 from gateway.events import SalePosted, SoldLine
 from gateway.rules import answers
 from gateway.rules.marks import NOWHERE, RowPlace
@@ -35,13 +37,14 @@ class Posting(Struct, frozen=True, kw_only=True):
     redemption_ids: list[str] = []
     authorization_id: str | None = None
     order_id: str | None = None
+    whose: Whose = NOBODY
 
-    def print_(self, actor: Actor) -> bytes:
+    def print_(self, actor: Actor, member: str) -> bytes:
         """What makes it this request and no other. A hash of a card's number is still the number, so none goes in."""
         named = [*self.redemption_ids, self.authorization_id or "", self.order_id or ""]
         lines = msgspec.json.encode(self.lines).decode()
         shown = ["" if is_cardlike(one) else one for one in named]
-        return digest("sale", self.receipt_id, self.station, self.currency, lines, actor.device or "", actor.staff or "", *shown)
+        return digest("sale", self.receipt_id, self.station, self.currency, lines, actor.device or "", actor.staff or "", *shown, member)
 
 
 class Receipts:
@@ -50,9 +53,11 @@ class Receipts:
     Args:
         used: What is known of redemptions and holds.
         orders: The orders of this shop.
+        binding: Who buys.
     """
 
-    def __init__(self, clock: Clock, used: Used, orders: Callable[[], Container[str]]) -> None:
+    def __init__(self, clock: Clock, used: Used, orders: Callable[[], Container[str]], binding: Binding) -> None:
+        self._binding = binding
         self._clock = clock
         self._used = used
         self._orders = orders
@@ -64,10 +69,21 @@ class Receipts:
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this and whoever buys lives on: `tell(fold, *kinds)`."""
+        tell(self.fold, SalePosted)
+        self._binding.live_on(tell)
+
+    def print_(self, asked: Posting, actor: Actor) -> bytes:
+        """What makes a request another one."""
+        return asked.print_(actor, self._binding.print_(asked.whose))
+
     def post(self, asked: Posting, actor: Actor) -> Verdict:
         """Take a finished sale."""
         now = self._clock.now()
         refused, reference = self._refusal(asked, actor)
+        who = self._binding.resolve_for_sale(asked.whose)
+        refused = refused or ("not_a_number" if who.state == "not_a_number" else None)
         if refused is not None:
             answer = answers.refusal(refused, now.wall_us, reference=reference)
             return Verdict(answer=answer, station=asked.station, silent=True)
@@ -75,13 +91,14 @@ class Receipts:
         named = list(dict.fromkeys([*asked.redemption_ids, *captured]))
         row = SalePosted(
             secrets.token_hex(8), asked.receipt_id, asked.station, actor.device, actor.staff, asked.currency, asked.lines,
-            named, waiting, asked.order_id, now,
+            named, waiting, asked.order_id, now, who.member_ref,
         )  # fmt: skip
-        answer = answers.decision("sale_posted", now.wall_us, reference=row.sale_id)
+        earned, pending = self._binding.earn(row, who)
+        answer = answers.decision("sale_posted", now.wall_us, reference=row.sale_id, member=who.state, pending=pending)
         if any(one.startswith(PRACTICE_ID) for one in [*named, asked.authorization_id or ""]):
             practice = answers.as_practice(answer, practised(answer.message))
             return Verdict(answer=practice, station=asked.station, silent=True)
-        return Verdict(answer=answer, station=asked.station, rows=[row], silent=True)
+        return Verdict(answer=answer, station=asked.station, rows=[row, *earned], silent=True)
 
     def _refusal(self, asked: Posting, actor: Actor) -> tuple[str | None, str]:
         """Why a sale is not taken, and the sale it was already."""

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from gateway.codes import MAX_PAYLOAD_B
+from gateway.core.whose import NOBODY, Whose
 
 MOST_MINOR: Final = 2**32 - 1
 HEX: Final = "^[0-9a-fA-F]{32}$"
@@ -26,3 +27,22 @@ Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: h
 HoldS = Annotated[int, Meta(ge=1, le=900, description="How long to hold it; default: as the box is configured.")]
 Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
 Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]
+Phone = Annotated[str, Meta(min_length=1, max_length=40, description="A telephone number as typed; never stored.")]
+
+
+class ShownMember(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Who it is for, if they agree to be joined to it: a telephone number, or a member's code as read."""
+
+    consent: bool  # they were asked, and said so; if not, nothing of them is looked at
+    phone: Phone | None = None
+    code: Code | None = None
+    symbology_id: Symbology = "]X0"
+
+    def __post_init__(self) -> None:
+        if self.consent and (self.phone is None) == (self.code is None):
+            raise ValueError("a phone or a code")
+
+
+def whose(shown: ShownMember | None) -> Whose:
+    """The same for core."""
+    return NOBODY if shown is None else Whose(shown.consent, shown.phone, shown.code, shown.symbology_id)

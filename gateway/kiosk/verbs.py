@@ -19,7 +19,10 @@ from starlette.routing import Route
 from gateway.core.counter import Actor, Asked, Doing
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
-from gateway.kiosk.fields import Code, Held, HoldS, Key, Minor, Redeemed, Shown, Source, Station, Symbology, Units
+from gateway.kiosk.fields import Code as Code
+from gateway.kiosk.fields import Held, HoldS, Key, Minor, Redeemed, Shown, ShownMember, Source, Units, whose
+from gateway.kiosk.fields import Station as Station
+from gateway.kiosk.fields import Symbology as Symbology
 from gateway.kiosk.guard import problem
 from gateway.kiosk.pace import Pace
 from gateway.kiosk.pos import MARK_HEADER, TYPED, idempotency, presented
@@ -51,6 +54,7 @@ class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
     """A code shown at a station."""
 
     presentation_id: Shown | None = None
+    member: ShownMember | None = None  # joined to the redemption, or the hold, in its own transaction
 
 
 class Authorize(Redeem, forbid_unknown_fields=True, kw_only=True):
@@ -111,12 +115,12 @@ async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | N
 
 def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
     want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket))
+    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket, whose(asked.member)))
 
 
 def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
     want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket))
+    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket, whose(asked.member)))
 
 
 def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:

@@ -16,6 +16,15 @@ class Before(Struct, frozen=True, gc=False):
     staff: str | None
 
 
+class Pending(Struct, frozen=True, gc=False):
+    """What headquarters decides later: the points of a sale, or what a first visit earns."""
+
+    what: str  # "points" or "revisit"
+    text: Text  # for the slip
+    campaign: int = 0
+    revisit_id: str = ""
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """The decision. `decision` is a key of `DECISIONS`, or "refused" with `reason` a key of `REASONS`."""
 
@@ -41,6 +50,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     gap_quantity: int | None = None  # how many pieces more it would have to hold
     asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
+    member: str = ""  # "bound", "declined", or why the member is not known, a key of `REASONS`; empty: nobody said who it is
+    pending: tuple[Pending, ...] = ()
 
     @property
     def ok(self) -> bool:

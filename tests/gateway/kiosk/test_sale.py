@@ -57,7 +57,7 @@ async def test_the_same_request_is_one_sale_also_after_a_restart_and_a_receipt_i
     elsewhere = await (await doors.till("counter")).said("sales", **sale(receipt_id="R7"))
     assert elsewhere["decision"] == "sale_posted"  # another till has numbers of its own
     assert len(doors.shop.rows(SalePosted)) == 2
-    fresh = Receipts(doors.shop.clock, doors.shop.desk._receipts._used, lambda: ())
+    fresh = Receipts(doors.shop.clock, doors.shop.desk._receipts._used, lambda: (), doors.shop.desk._binding)
     for row in doors.shop.rows(SalePosted):
         fresh.fold(row)
     assert fresh._known == doors.shop.desk._receipts._known

@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import assignments, devices, joining, openings, timing
+from cloud_bridge.hq import accounts, assignments, devices, joining, openings, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -20,11 +20,15 @@ from gateway.events import (
     DeviceSeen,
     EpochAdmitted,
     IntentSettled,
+    MemberBound,
+    MemberRecognised,
     ParcelCollected,
     ParcelStaged,
+    PointsAccrued,
     RedemptionRefused,
     RedemptionReversed,
     Released,
+    RevisitAsked,
     Row,
     SalePosted,
     SettledThrough,
@@ -193,6 +197,10 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     SettledThrough: assignments.settled,
     RedemptionRefused: _refused,
     SalePosted: joining.sold,
+    MemberBound: accounts.bound,
+    MemberRecognised: accounts.recognised,
+    PointsAccrued: accounts.accrued,
+    RevisitAsked: accounts.asked,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,
     ParcelStaged: _staged,

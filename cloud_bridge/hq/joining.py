@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cloud_bridge.hq import accounts
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import CompartmentOpenIntended, ParcelCollected, SalePosted, TimeTrust, VoucherRedeemed
 
@@ -35,7 +36,9 @@ class Act(Struct, frozen=True):
 
 
 _REDEMPTIONS: Final = (
-    "SELECT u.redemption_id, u.station, u.staff FROM uses u WHERE u.gateway = ? AND u.at_us BETWEEN ? AND ? AND u.kind = 'redeemed'"
+    "SELECT u.redemption_id, u.station, u.staff, n.member_ref FROM uses u"
+    " LEFT JOIN bindings n ON n.gateway = u.gateway AND n.redemption_id = u.redemption_id"
+    " WHERE u.gateway = ? AND u.at_us BETWEEN ? AND ? AND u.kind = 'redeemed'"
     " AND u.redemption_id <> '' AND NOT EXISTS (SELECT 1 FROM uplifts l WHERE l.gateway = u.gateway AND l.kind = 'redemption'"
     " AND l.act_id = u.redemption_id) AND NOT EXISTS (SELECT 1 FROM uses r WHERE r.redemption_id = u.redemption_id"
     " AND r.redemption_id <> '' AND r.gateway = u.gateway AND r.kind = 'reversed')"
@@ -56,16 +59,19 @@ def sold(db: Connection, row: StoredRow, event: SalePosted) -> None:
     if again:  # a box with an old image of its disk has forgotten that it took this receipt
         return
     of_redemption = _join(db, row.gateway, event, "redemption", event.redemption_ids or [event.authorization_id])
+    member_ref = event.member_ref or _member_of(db, row.gateway, event.redemption_ids)
     of_pickup = _join(db, row.gateway, event, "pickup", [event.order_id])
     lines = msgspec.json.encode([(line.sku, line.quantity, line.price_minor) for line in event.lines]).decode()
     db.execute(
         "INSERT INTO sales (gateway, sale_id, till, receipt_id, station, staff, member_ref, currency, total_minor, lines, authorization_id,"
         " of_redemption, of_pickup, at_us, received_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            row.gateway, event.sale_id, till, event.receipt_id, event.station, event.staff, event.member_ref, event.currency,
+            row.gateway, event.sale_id, till, event.receipt_id, event.station, event.staff, member_ref, event.currency,
             event.total_minor, lines, event.authorization_id, of_redemption, of_pickup, event.event_time.wall_us, row.received_us,
         ),
     )  # fmt: skip
+    if event.member_ref is not None:
+        accounts.saw(db, row, event.member_ref, event.event_time.wall_us)
 
 
 def captured(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
@@ -124,6 +130,14 @@ def _join(db: Connection, gateway: str, event: SalePosted, kind: str, named: Seq
     if followed is not None:
         _write(db, gateway, kind, followed, event.sale_id, how)
     return how
+
+
+def _member_of(db: Connection, gateway: str, redemption_ids: Sequence[str]) -> str | None:
+    """Whose an anonymous basket is: it names a redemption that a member agreed to be joined to, and none of another's."""
+    sql = "SELECT member_ref FROM bindings WHERE gateway = ? AND redemption_id = ?"
+    found = [db.execute(sql, (gateway, one)).fetchone() for one in redemption_ids]
+    refs = {one[0] for one in found if one is not None}
+    return str(refs.pop()) if len(refs) == 1 else None
 
 
 def _write(db: Connection, gateway: str, kind: str, act_id: str, sale_id: str, how: str) -> None:

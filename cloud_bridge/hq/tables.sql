@@ -471,3 +471,71 @@ CREATE TABLE IF NOT EXISTS member_lists (  -- of each box: up to which change it
     through INTEGER NOT NULL,
     told_us INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS bindings (    -- members joined to redemptions, with their consent
+    gateway TEXT NOT NULL,
+    redemption_id TEXT NOT NULL,
+    member_ref TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    campaign INTEGER NOT NULL,
+    units INTEGER NOT NULL,
+    how TEXT NOT NULL,                   -- 'code', 'card', 'phone' or 'voucher'
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, redemption_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS bindings_member ON bindings (member_ref, campaign);
+CREATE INDEX IF NOT EXISTS sales_member ON sales (member_ref, at_us) WHERE member_ref IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS member_visits (  -- when a member was in a shop, by what they did there
+    member_ref TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (member_ref, gateway, at_us)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS member_visits_moment ON member_visits (gateway, at_us);
+
+CREATE TABLE IF NOT EXISTS accruals (    -- sales that earn points: each is credited once
+    gateway TEXT NOT NULL,
+    sale_id TEXT NOT NULL,
+    member_ref TEXT,                     -- NULL: not known yet
+    member_code TEXT,                    -- identifier of the code that was shown
+    phone_ref TEXT,                      -- `gateway.phones.sale_ref` of the number that was typed; gone once it is credited
+    spent_minor INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    state TEXT NOT NULL,                 -- 'waiting' or 'credited'
+    tried INTEGER NOT NULL,              -- the latest change of members that was looked at, -1: none
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, sale_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS accruals_state ON accruals (state, tried);
+
+CREATE TABLE IF NOT EXISTS revisits (    -- first visits in so many days that shops asked about: each is settled once
+    gateway TEXT NOT NULL,
+    revisit_id TEXT NOT NULL,
+    campaign INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    days INTEGER NOT NULL,
+    points INTEGER NOT NULL,
+    member_ref TEXT NOT NULL,
+    state TEXT NOT NULL,                 -- 'pending', 'granted', 'not_first' or 'no_member'
+    settled_us INTEGER NOT NULL,         -- 0: not yet
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, revisit_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revisits_state ON revisits (state, at_us);
+
+CREATE TABLE IF NOT EXISTS point_entries (  -- the account: whatever a member earned, by the row it came from, once
+    gateway TEXT NOT NULL,
+    source TEXT NOT NULL,                -- 'sale' or 'revisit'
+    source_id TEXT NOT NULL,
+    member_ref TEXT NOT NULL,
+    points INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,              -- it happened
+    credited_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, source, source_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS point_entries_member ON point_entries (member_ref, credited_us);

@@ -66,7 +66,8 @@ async def told(store: Store, *events: Event, currency: str = "TWD") -> tuple[upl
 
     await store.write(take)
     shops, rows = await store.read(lambda db: uplift.read(db, boxes(db), ("2026-11-18", "2026-11-20"), AT_US))
-    return next(shop for shop in shops if shop.currency == currency), rows
+    nothing = uplift.Shop(store="s1", gateway="gw", currency=currency)
+    return next((shop for shop in shops if shop.currency == currency), nothing), rows
 
 
 async def test_a_sale_that_names_its_redemptions_is_joined_to_all_of_them_and_counts_once(store: Store) -> None:

@@ -307,9 +307,9 @@ async def test_a_first_visit_is_pending_until_headquarters_has_spoken_and_asked_
 async def test_killed_at_any_moment_a_redemption_and_its_member_are_both_there_or_neither(tmp_path: Path) -> None:
     chance, shop = random.Random(86), Process(tmp_path, 3)
     shop.start()
-    killed = {10, 25, 40, 55}
+    killed = {6, 14, 22}
     try:
-        for number in range(60):
+        for number in range(30):
             codes = [voucher_token(20_000 + 10 * number + at).decode() for at in range(len(shop.keys))]
             bodies = [{"station": "counter", "code": code, "presentation_id": key(), "member": MEMBER} for code in codes]
             asked = [asyncio.ensure_future(_ask(shop.port, of, "/v1/redeem", body)) for of, body in zip(shop.keys, bodies, strict=True)]
@@ -324,7 +324,7 @@ async def test_killed_at_any_moment_a_redemption_and_its_member_are_both_there_o
     finally:
         shop.kill()
     found = [decode_event(event) for _, _, event in stored(tmp_path / "state" / "ledger.db")]
-    assert _both(found) and sum(isinstance(row, VoucherRedeemed) for row in found) == 60 * len(shop.keys)
+    assert _both(found) and sum(isinstance(row, VoucherRedeemed) for row in found) == 30 * len(shop.keys)
 
 
 def _both(rows: list[Row]) -> bool:

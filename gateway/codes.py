@@ -35,7 +35,7 @@ ALIKE: Final = str.maketrans("OIL", "011")
 # A run of digits inside a text, not inside a word: identifiers in hex are no cards.
 LONG_RUN: Final = re.compile(f"(?<![0-9A-Za-z])[0-9](?:[{SEPARATORS}]?[0-9]){{12,18}}(?![0-9A-Za-z])")
 LOOKED_AFTER: Final = frozenset({"code", "codes", "phone", "old_cards"})  # fields whose readers drop cards themselves, and say so
-OWN_NUMBERS: Final = frozenset({"authorization_id", "redemption_id", "order_id", "presentation_id", "key"})
+OWN_NUMBERS: Final = frozenset({"authorization_id", "redemption_id", "redemption_ids", "order_id", "presentation_id", "key"})
 GTIN_SYMBOLS: Final = ("]E", "]e", "]C1", "]d2", "]Q3")  # symbology identifiers under which 13 digits are goods
 
 

@@ -16,6 +16,9 @@ from gateway.assigned import ClaimIntended as ClaimIntended
 from gateway.assigned import ClaimSettled as ClaimSettled
 from gateway.assigned import Released as Released
 from gateway.assigned import SettledThrough as SettledThrough
+from gateway.bound import MemberBound as MemberBound
+from gateway.bound import PointsAccrued as PointsAccrued
+from gateway.bound import RevisitAsked as RevisitAsked
 from gateway.membership import LookupsLocked as LookupsLocked
 from gateway.membership import LookupsUnlocked as LookupsUnlocked
 from gateway.membership import MemberLookedUp as MemberLookedUp
@@ -23,6 +26,8 @@ from gateway.membership import MemberRecognised as MemberRecognised
 from gateway.moments import Event as Event
 from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
+from gateway.posted import SalePosted as SalePosted
+from gateway.posted import SoldLine as SoldLine
 from gateway.sales import ActionDenied as ActionDenied
 from gateway.sales import AuthorizationEnded as AuthorizationEnded
 from gateway.sales import RedemptionRefused as RedemptionRefused
@@ -343,6 +348,10 @@ Row = (
     | RedemptionReversed
     | RedemptionRefused
     | ActionDenied
+    | SalePosted
+    | MemberBound
+    | PointsAccrued
+    | RevisitAsked
     | ClaimIntended
     | ClaimSettled
     | AssignmentTaken

@@ -7,6 +7,7 @@ that headquarters makes for each region of the chain, and neither the number nor
 import base64
 import hashlib
 import hmac
+import re
 import unicodedata
 from typing import Final
 
@@ -15,6 +16,7 @@ from gateway.errors import MalformedFrame
 MAX_TYPED: Final = 40  # letters; the longest number has 15 digits
 KEY_B: Final = 16  # of HMAC-SHA-256: 128 bits
 SECRET_B: Final = 32
+NUMBER_LIKE: Final = re.compile(r"[+0][0-9]{7,14}")  # as people write it, or with the country's code; separators gone
 HINT: Final = "Type the whole number, with + and the country's code if it is a foreign one"
 
 
@@ -44,6 +46,16 @@ def e164(typed: str, region: str) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+def is_number(text: str, region: str) -> bool:
+    """Whether a text is a telephone number and nothing else; most texts are told from one without its tables."""
+    if not NUMBER_LIKE.fullmatch(text):
+        return False
+    try:
+        return bool(e164(text, region or "TW"))
+    except MalformedFrame:
+        return False
+
+
 def phone_key(secret: bytes, number: str) -> str:
     """The key of a number in E.164: 32 hex digits, HMAC-SHA-256 cut to 128 bits."""
     return hmac.digest(secret, b"phone\n" + number.encode(), "sha256")[:KEY_B].hex()
@@ -52,6 +64,11 @@ def phone_key(secret: bytes, number: str) -> str:
 def card_key(secret: bytes, letters: str) -> str:
     """The key of an old member card's barcode (`codes.listed_letters`): 32 hex digits; never that of a telephone number."""
     return hmac.digest(secret, b"card\n" + letters.encode("utf-8", "surrogatepass"), "sha256")[:KEY_B].hex()
+
+
+def sale_ref(key: str, sale_id: str) -> str:
+    """What a sale's row says of a number of that key: 32 hex digits, another one in each sale, and of no use without the key."""
+    return hmac.digest(bytes.fromhex(key), b"sale\n" + sale_id.encode(), "sha256")[:KEY_B].hex()
 
 
 def region_secret(chain: bytes, region: str) -> bytes:

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cloud_bridge.hq import backups, devices, enrolment, registry
+from cloud_bridge.hq.account_api import Accounts, account_routes
 from cloud_bridge.hq.broker import OWN_NAME, BrokerAddress, BrokerFiles, EmbeddedBroker, Fence
 from cloud_bridge.hq.bulk import bulk_routes
 from cloud_bridge.hq.clearing_api import clearing_routes
@@ -118,7 +119,8 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     promotions = Promotions(store, press, ingest, feed, clock)
     more = [backup_routes(kept, store, clock), campaign_routes(promotions), bulk_routes(office), clearing_routes(office, authority)]
     people = MemberOffice(store, press, ingest, clock, erasing)
-    more.append(member_routes(people))
+    earned = Accounts(store, press, ingest, clock)
+    more += [member_routes(people), account_routes(earned)]
     app = application(office, fleet, token, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
@@ -126,6 +128,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(ingest.run())
             tasks.create_task(people.run())
+            tasks.create_task(earned.run())
             tasks.create_task(_serve_http(server, feed))
             tasks.create_task(_serve_http(door, feed))
             tasks.create_task(_say_where(options, ports, office, (server, door), token, address))

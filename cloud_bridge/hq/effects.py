@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import assignments, devices, openings, timing
+from cloud_bridge.hq import accounts, assignments, devices, joining, openings, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -20,12 +20,17 @@ from gateway.events import (
     DeviceSeen,
     EpochAdmitted,
     IntentSettled,
+    MemberBound,
+    MemberRecognised,
     ParcelCollected,
     ParcelStaged,
+    PointsAccrued,
     RedemptionRefused,
     RedemptionReversed,
     Released,
+    RevisitAsked,
     Row,
+    SalePosted,
     SettledThrough,
     VoucherAuthorized,
     VoucherRedeemed,
@@ -109,6 +114,8 @@ def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
     _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us, took)
     if event.number:
         assignments.used(db, row, event)
+    if event.authorization_id is not None:
+        joining.captured(db, row, event)
 
 
 def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None:
@@ -150,6 +157,8 @@ def _intended(db: Connection, row: StoredRow, event: CompartmentOpenIntended) ->
     state = PURPOSE_STATES.get(event.purpose)
     if state is not None:
         _order(db, row, event.order_id, state, event.intent_id, (event.bank, event.compartment), event.event_time.wall_us)
+    if event.purpose == "pickup":
+        joining.opening(db, row, event)
 
 
 def _settled(db: Connection, row: StoredRow, event: IntentSettled) -> None:
@@ -168,6 +177,7 @@ def _staged(db: Connection, row: StoredRow, event: ParcelStaged) -> None:
 
 def _collected(db: Connection, row: StoredRow, event: ParcelCollected) -> None:
     _order(db, row, event.order_id, "collected", event.intent_id, (event.bank, event.compartment), event.event_time.wall_us)
+    joining.collected(db, row, event)
 
 
 def _order(db: Connection, row: StoredRow, order_id: str, state: str, intent_id: str | None, place: tuple[str, int], at_us: int) -> None:
@@ -186,6 +196,11 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     Released: assignments.released,
     SettledThrough: assignments.settled,
     RedemptionRefused: _refused,
+    SalePosted: joining.sold,
+    MemberBound: accounts.bound,
+    MemberRecognised: accounts.recognised,
+    PointsAccrued: accounts.accrued,
+    RevisitAsked: accounts.asked,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,
     ParcelStaged: _staged,

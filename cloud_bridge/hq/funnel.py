@@ -1,7 +1,10 @@
-"""From an advertisement to the till: how many vouchers of a campaign each channel brought out, into a shop, and to redemption.
+"""From an advertisement to the till: how many vouchers of a campaign each channel brought out, into a shop, to redemption, to a basket.
 
 A voucher is issued for a channel (a mailing, a post, an advertisement) and keeps it at headquarters, joined by its identifier, so
 the code that shops read stays as short as it was. Channel "" is whatever was issued for none: the channels sum up to the ledgers.
+
+A basket is a sale that followed a redemption of the campaign that stands (`uplift` says how they are joined). One that followed several
+belongs to the channel of the first of them, so baskets sum up to sales.
 """
 
 from functools import partial
@@ -12,6 +15,7 @@ from fastapi import APIRouter, Query
 from msgspec import Struct
 
 from cloud_bridge.hq import reports
+from cloud_bridge.hq.joining import WINDOW_US
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import boxes
 from cloud_bridge.hq.store import Connection
@@ -28,6 +32,8 @@ class Channel(Struct):
     reversed: int = 0
     net: int = 0
     amount_minor: int = 0  # of face values, net
+    baskets: int = 0  # sales that followed its redemptions within half an hour
+    basket_minor: int = 0  # what these came to
 
 
 _REACHED: Final = (
@@ -44,6 +50,17 @@ _USED: Final = (
     "SELECT coalesce(c.channel, ''), u.kind, CAST(sum(u.units) AS BIGINT), CAST(sum(u.amount_minor) AS BIGINT)"
     " FROM uses u LEFT JOIN voucher_channels c ON c.voucher_id = u.voucher_id"
     " WHERE u.campaign = ? AND u.kind IN ('redeemed', 'reversed') GROUP BY coalesce(c.channel, ''), u.kind"
+)
+_BASKETS: Final = (
+    "SELECT coalesce(c.channel, ''), count(*), CAST(sum(s.total_minor) AS BIGINT) FROM ("
+    "SELECT l.gateway, l.sale_id, min(u.id) AS first_use FROM uplifts l"
+    " JOIN uses u ON u.redemption_id = l.act_id AND u.redemption_id <> '' AND u.gateway = l.gateway AND u.kind = 'redeemed'"
+    " JOIN sales f ON f.gateway = l.gateway AND f.sale_id = l.sale_id"
+    " WHERE l.kind = 'redemption' AND u.campaign = ? AND f.at_us - u.at_us BETWEEN 0 AND ? AND NOT EXISTS (SELECT 1 FROM uses r"
+    " WHERE r.redemption_id = u.redemption_id AND r.redemption_id <> '' AND r.gateway = u.gateway AND r.kind = 'reversed')"
+    " GROUP BY l.gateway, l.sale_id) AS joined JOIN uses u ON u.id = joined.first_use"
+    " JOIN sales s ON s.gateway = joined.gateway AND s.sale_id = joined.sale_id"
+    " LEFT JOIN voucher_channels c ON c.voucher_id = u.voucher_id GROUP BY coalesce(c.channel, '')"
 )
 
 
@@ -66,6 +83,8 @@ def channels(db: Connection, campaign: int) -> list[Channel]:
             one.redeemed = units
         else:
             one.reversed = -units
+    for name, sales, minor in db.execute(_BASKETS, (campaign, WINDOW_US)).fetchall():
+        of(name).baskets, of(name).basket_minor = sales, minor
     return [found[name] for name in sorted(found)]
 
 
@@ -85,7 +104,10 @@ def funnel_routes(office: Office) -> APIRouter:
     """The route of the API."""
     router = APIRouter(tags=["looking"])
 
-    @router.get("/api/funnel", summary="Of a campaign's vouchers, channel by channel: issued, shown in a shop, redeemed, reversed")
+    @router.get(
+        "/api/funnel",
+        summary="Of a campaign's vouchers by channel: issued, shown in a shop, redeemed, reversed, and their baskets",
+    )
     async def funnel(campaign: Annotated[int, Query(ge=0, le=2**32 - 1)]) -> dict[str, Any]:
         return await office.store.read(partial(describe, office=office, campaign=campaign))
 

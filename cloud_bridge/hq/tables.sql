@@ -390,6 +390,51 @@ CREATE TABLE IF NOT EXISTS destroyed (   -- boxes declared destroyed: they are g
     at_us INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS sales (       -- finished sales as tills posted them, each receipt of a till once
+    gateway TEXT NOT NULL,
+    sale_id TEXT NOT NULL,
+    till TEXT NOT NULL,                  -- the device; without one the person
+    receipt_id TEXT NOT NULL,
+    station TEXT NOT NULL,
+    staff TEXT,
+    member_ref TEXT,                     -- NULL: an anonymous basket
+    currency TEXT NOT NULL,
+    total_minor INTEGER NOT NULL,
+    lines TEXT NOT NULL,                 -- JSON: [[sku, quantity, price_minor], ...]
+    authorization_id TEXT,               -- a hold that was not captured when it was posted
+    of_redemption TEXT NOT NULL,         -- how it was joined, or why not: a key of `uplift.HOW`
+    of_pickup TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, sale_id)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS sales_receipt ON sales (gateway, till, receipt_id);
+CREATE INDEX IF NOT EXISTS sales_moment ON sales (gateway, at_us);
+CREATE INDEX IF NOT EXISTS sales_hold ON sales (gateway, authorization_id) WHERE authorization_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS uses_redemption ON uses (redemption_id) WHERE redemption_id <> '';
+
+CREATE TABLE IF NOT EXISTS pickups (     -- who opened which door where, and when the parcel was taken
+    gateway TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    intent_id TEXT NOT NULL,
+    station TEXT NOT NULL,
+    staff TEXT,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    collected INTEGER NOT NULL,          -- 0: the door has only been asked to open
+    PRIMARY KEY (gateway, order_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS pickups_moment ON pickups (gateway, at_us);
+
+CREATE TABLE IF NOT EXISTS uplifts (     -- a redemption or a pickup, and the one sale it led to
+    gateway TEXT NOT NULL,
+    kind TEXT NOT NULL,                  -- 'redemption' or 'pickup'
+    act_id TEXT NOT NULL,                -- redemption_id or order_id
+    sale_id TEXT NOT NULL,
+    how TEXT NOT NULL,                   -- 'named', 'member', 'till' or 'staff'
+    PRIMARY KEY (gateway, kind, act_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS uplifts_sale ON uplifts (gateway, sale_id);
 CREATE TABLE IF NOT EXISTS members (     -- no name, no number, nothing to reach them by
     member_ref TEXT PRIMARY KEY,         -- random
     region TEXT NOT NULL,                -- ISO 3166 country
@@ -426,3 +471,71 @@ CREATE TABLE IF NOT EXISTS member_lists (  -- of each box: up to which change it
     through INTEGER NOT NULL,
     told_us INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS bindings (    -- members joined to redemptions, with their consent
+    gateway TEXT NOT NULL,
+    redemption_id TEXT NOT NULL,
+    member_ref TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    campaign INTEGER NOT NULL,
+    units INTEGER NOT NULL,
+    how TEXT NOT NULL,                   -- 'code', 'card', 'phone' or 'voucher'
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, redemption_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS bindings_member ON bindings (member_ref, campaign);
+CREATE INDEX IF NOT EXISTS sales_member ON sales (member_ref, at_us) WHERE member_ref IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS member_visits (  -- when a member was in a shop, by what they did there
+    member_ref TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (member_ref, gateway, at_us)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS member_visits_moment ON member_visits (gateway, at_us);
+
+CREATE TABLE IF NOT EXISTS accruals (    -- sales that earn points: each is credited once
+    gateway TEXT NOT NULL,
+    sale_id TEXT NOT NULL,
+    member_ref TEXT,                     -- NULL: not known yet
+    member_code TEXT,                    -- identifier of the code that was shown
+    phone_ref TEXT,                      -- `gateway.phones.sale_ref` of the number that was typed; gone once it is credited
+    spent_minor INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    state TEXT NOT NULL,                 -- 'waiting' or 'credited'
+    tried INTEGER NOT NULL,              -- the latest change of members that was looked at, -1: none
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, sale_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS accruals_state ON accruals (state, tried);
+
+CREATE TABLE IF NOT EXISTS revisits (    -- first visits in so many days that shops asked about: each is settled once
+    gateway TEXT NOT NULL,
+    revisit_id TEXT NOT NULL,
+    campaign INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    days INTEGER NOT NULL,
+    points INTEGER NOT NULL,
+    member_ref TEXT NOT NULL,
+    state TEXT NOT NULL,                 -- 'pending', 'granted', 'not_first' or 'no_member'
+    settled_us INTEGER NOT NULL,         -- 0: not yet
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, revisit_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revisits_state ON revisits (state, at_us);
+
+CREATE TABLE IF NOT EXISTS point_entries (  -- the account: whatever a member earned, by the row it came from, once
+    gateway TEXT NOT NULL,
+    source TEXT NOT NULL,                -- 'sale' or 'revisit'
+    source_id TEXT NOT NULL,
+    member_ref TEXT NOT NULL,
+    points INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,              -- it happened
+    credited_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, source, source_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS point_entries_member ON point_entries (member_ref, credited_us);

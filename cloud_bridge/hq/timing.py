@@ -23,7 +23,16 @@ from gateway.events import ClockFixed, Instant, OccupancyEstimated, TimeTrust, V
 EARLIEST_US: Final = 0
 LATEST_US: Final = 253_402_214_400_000_000  # the end of year 9999, less a day for time zones
 # Moments that stories and lists show, each with the column that says which arrival it came with.
-MOMENTS: Final = (("uses", "at_us"), ("order_events", "at_us"))
+MOMENTS: Final = (
+    ("uses", "at_us"),
+    ("order_events", "at_us"),
+    ("sales", "at_us"),
+    ("pickups", "at_us"),
+    ("bindings", "at_us"),
+    ("member_visits", "at_us"),
+    ("accruals", "at_us"),
+    ("revisits", "at_us"),
+)
 
 
 class Fix(Struct, frozen=True):

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, assigned_api, metrics, phones, reports
+from cloud_bridge.hq import api, assigned_api, metrics, phones, reports, uplift
 from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
@@ -54,6 +54,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     app.include_router(phones.routes(office), include_in_schema=False)
     app.include_router(event_routes(office))
     app.include_router(funnel_routes(office))
+    app.include_router(uplift.uplift_routes(office))
     app.include_router(fleet_routes(fleet))
     for router in more:
         app.include_router(router)
@@ -120,6 +121,11 @@ def _page_routes(office: Office, token: str) -> APIRouter:
             request, "order.html", shown=shown, story=story, camera=office.camera is not None, boxes=await office.store.read(boxes),
             live=f"/live/orders/{order_id}",
         )  # fmt: skip
+
+    @router.get("/uplift")
+    async def sales_after(request: Request, first: str = "", last: str = "") -> Response:
+        found = await office.store.read(partial(uplift.describe, office=office, store="", first=first, last=last))
+        return _page(request, "uplift.html", found=found, boxes=await office.store.read(boxes))
 
     _live_routes(router, office)
     return router

@@ -22,6 +22,7 @@ from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.config import TillTable
 from gateway.core.offers import Offer, Offering
+from gateway.core.whose import NOBODY, Whose
 from gateway.events import (
     AuthorizationEnded,
     CompartmentOpenIntended,
@@ -61,6 +62,9 @@ class Asked(Struct, frozen=True):
     hold_s: int | None = None
     device: str | None = None
     basket: Basket | None = None
+    whose: Whose = NOBODY
+    member_ref: str | None = None  # who that is
+    member_print: str = ""  # what of it makes the request another one
 
     @property
     def is_plain(self) -> bool:
@@ -135,7 +139,7 @@ class Counter:
     def decide(self, terms: Terms, shown: Shown, asked: Asked) -> Verdict:
         """What becomes of a voucher that was verified."""
         book, limit = self._book(terms.practice), None if terms.practice else self._catalog.limits.get(terms.campaign)
-        offer = self._offer(terms, asked.basket, asked.want, book)
+        offer = self._offer(terms, asked.basket, asked.want, book, asked.member_ref)
         asked = msgspec.structs.replace(asked, want=offer.want)
         refused = voucher.refusal(terms, book, self._catalog.vouchers, *self._clock.bounds_us(), asked.want, limit)
         refused = refused or (offer.refused.reason if offer.refused is not None else None)

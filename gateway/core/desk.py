@@ -15,8 +15,9 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.binding import Binding
 from gateway.core.claims import Claims
-from gateway.core.counter import REDEEM, Asked, Counter, zone_of
+from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
@@ -28,6 +29,7 @@ from gateway.core.members import Members
 from gateway.core.meters import Meters, lanes, meters
 from gateway.core.offers import offering
 from gateway.core.passes import Passes, Signer
+from gateway.core.receipts import Posting, Receipts
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
 from gateway.core.stations import Stations
@@ -111,7 +113,7 @@ class Desk:
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
         counter = Counter(
             config.till, self._road.catalog, clock, lambda: self._admissions.admitted,
-            offering(config.store, self._road.catalog, clock), zone_of(config.store.timezone),
+            offering(config.store, self._road.catalog, clock, lambda *asked: self._binding.count(*asked)), zone_of(config.store.timezone),
         )  # fmt: skip
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
         self._claims = Claims(
@@ -124,6 +126,8 @@ class Desk:
             config.members, config.store.gateway, self._road.catalog.roll, clock, signer.key if signer else None, secret,
             lambda rows, document: commit(rows, document=document), tell,
         )  # fmt: skip
+        self._binding = Binding(self.members, self._road.catalog, clock, config.store)
+        self._receipts = Receipts(clock, counter.used, lambda: self._road.catalog.orders, self._binding)
         self._judge.member = Greeting(self.members, clock, self._judge.refuse).present
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
@@ -133,6 +137,7 @@ class Desk:
             lambda verdict: None if verdict.wait is None or verdict.again is None else (verdict.wait, verdict.again),
         )  # fmt: skip
         self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code)
+        self.till.joined = self._binding.captured
         self._drivers = Drivers(
             config,
             self._knowledge,
@@ -257,7 +262,15 @@ class Desk:
         Raises:
             ConflictingKey: That presentation was another request.
         """
-        return self.till.present(code, station, staff, asked)
+        return self.till.present(code, station, staff, self._binding.printed(asked))
+
+    def post_sale(self, posting: Posting, *, key: str, actor: Actor) -> Awaitable[bytes]:
+        """Take a sale that a till has finished.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        return self._requests.once(key, self._receipts.print_(posting, actor), "", lambda: self._receipts.post(posting, actor))
 
     def stage(
         self, order_id: str, *, key: str, staff: str, station: str, bank: str | None = None, compartment: int | None = None
@@ -272,7 +285,7 @@ class Desk:
         return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
 
     def _judge_code(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Verdict:
-        verdict = self._judge.code(code, station, staff, self.clock, asked)
+        verdict = self._binding.judged(code, station, staff, asked, self._judge.code)
         place = verdict.place
         if place is not None and not self._link.connected(f"locker@{place[0]}"):
             return self._judge.refuse("locker_unavailable", code, station, staff, self.clock, verdict.answer.reference)
@@ -350,6 +363,7 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
+        self._receipts.live_on(tell)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from gateway import codes, verifiers
+from gateway import codes, phones, verifiers
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, Recognised
@@ -116,6 +116,8 @@ class Judge:
             if self._asked.doing is not Doing.AUTHORIZE and (member := self.member(found, code, station, staff)) is not None:
                 return member
             unknown = {CodeKind.SHORT: "unknown_code", CodeKind.MISTYPED: "mistyped"}.get(found.kind, "unreadable")
+            if unknown == "unreadable" and phones.is_number(found.typed, self._catalog.roll.region):
+                unknown = "phone_cannot_spend"
             return self.refuse(unknown, code, station, staff, clock)
         listed = self._catalog.vouchers.get(references[0])
         if listed is not None:

@@ -154,6 +154,21 @@ class Members:
             rows.append(LookupsLocked(asker.by, self._table.wrong_tries, asker.station, asker.staff, asker.device, self._clock.now()))
         return NotFound("unknown_member", rows)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether this shop can find anybody by number."""
+        return self._secret() is not None
+
+    def key_of(self, typed: str) -> str | None:
+        """The key of a typed number; None: no number, or this shop was not told of its members."""
+        secret = self._secret()
+        if secret is None:
+            return None
+        try:
+            return phones.phone_key(secret, phones.e164(typed, self._table.region or self._roll.region))
+        except MalformedFrame:
+            return None
+
     def by_code(self, shown: Presented) -> Found | NotFound:
         """Whose code a verified token of kind MEMBER is."""
         earliest_us, latest_us = self._clock.bounds_us()

@@ -26,13 +26,14 @@ class Offer(Struct, frozen=True):
     refused: Refused | None = None  # the voucher's own campaign says no
 
 
-Offering = Callable[[Terms, Basket | None, Want, Used], Offer]
+Offering = Callable[[Terms, Basket | None, Want, Used, str | None], Offer]
+Counting = Callable[[int, str | None, int], Count]  # of a campaign, a member and today's uses
 
 
-def offering(store: StoreTable, catalog: Catalog, clock: Clock) -> Offering:
+def offering(store: StoreTable, catalog: Catalog, clock: Clock, count: Counting) -> Offering:
     """The counter's way to the engine."""
 
-    def offer(terms: Terms, basket: Basket | None, want: Want, book: Used) -> Offer:
+    def offer(terms: Terms, basket: Basket | None, want: Want, book: Used, member_ref: str | None) -> Offer:
         if basket is None:
             return Offer(want)
         earliest_us, latest_us = clock.bounds_us()
@@ -40,7 +41,8 @@ def offering(store: StoreTable, catalog: Catalog, clock: Clock) -> Offering:
         facts = Facts(
             store=store.number, timezone=store.timezone, earliest_us=earliest_us, latest_us=latest_us,
             vouchers=(ShownVoucher(terms.voucher_id, terms.campaign, max(0, left_of(terms, book).minor or 0)),),
-            counts=tuple(Count(one.campaign, today=max(0, book.given(one.campaign, today))) for one in catalog.campaigns.good),
+            member=member_ref is not None,
+            counts=tuple(count(one.campaign, member_ref, max(0, book.given(one.campaign, today))) for one in catalog.campaigns.good),
         )  # fmt: skip
         priced = price(basket, catalog.campaigns.good, facts)
         refused = next((one for one in priced.refused if one.voucher_id == terms.voucher_id), None)

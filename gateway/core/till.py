@@ -43,6 +43,7 @@ class Till:
         self._commit = commit
         self._requests = requests
         self._judge_code = judge_code
+        self.joined: Callable[[Verdict, str], Verdict] = lambda verdict, key: verdict  # what a capture is with its member in it
 
     def present(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Awaitable[bytes]:
         """Redeem or hold what a code stands for.
@@ -127,7 +128,7 @@ class Till:
 
     def _captured(self, authorization_id: str, actor: Actor, shown: Shown, want: Want | None) -> Verdict:
         self.sweep()
-        return self._counter.capture(authorization_id, actor, shown, want)
+        return self.joined(self._counter.capture(authorization_id, actor, shown, want), shown.presentation_id)
 
     def _once(
         self, key: str, verb: str, subject: str, shown: Shown, actor: Actor, parts: tuple[str, ...], judge: Callable[[], Verdict]
@@ -144,6 +145,7 @@ def _shown(key: str, verb: str, station: str, actor: Actor) -> Shown:
 def _parts(asked: Asked) -> tuple[str, ...]:
     """What makes a request another one; none for the plain redeeming that every release knows."""
     basket = () if asked.basket is None else (msgspec.json.encode(asked.basket).decode(),)
+    member = ("member", asked.member_print) if asked.member_print else ()
     if (asked.doing, asked.want, asked.hold_s) == (REDEEM.doing, REDEEM.want, None) and not basket:
-        return ()
-    return asked.doing, str(asked.want.units), str(asked.want.amount_minor), str(asked.hold_s), *basket
+        return member
+    return asked.doing, str(asked.want.units), str(asked.want.amount_minor), str(asked.hold_s), *basket, *member

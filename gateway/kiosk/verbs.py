@@ -8,50 +8,34 @@ same key and the same body. `validate` stores nothing, since nothing happens.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 from fastapi import Request, Response
-from msgspec import Meta, Struct
+from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from gateway.codes import MAX_PAYLOAD_B
 from gateway.core.counter import Actor, Asked, Doing
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
+from gateway.kiosk.fields import Code as Code
+from gateway.kiosk.fields import Held, HoldS, Key, Minor, Redeemed, Shown, ShownMember, Source, Units, whose
+from gateway.kiosk.fields import Station as Station
+from gateway.kiosk.fields import Symbology as Symbology
 from gateway.kiosk.guard import problem
 from gateway.kiosk.pace import Pace
 from gateway.kiosk.pos import MARK_HEADER, TYPED, idempotency, presented
+from gateway.kiosk.sale import Sale, post_sale
 from gateway.rules.basket import Basket, one_name_each
 from gateway.rules.voucher import Want
 
 if TYPE_CHECKING:
     from gateway.core.desk import Desk
 
-MOST_MINOR: Final = 2**32 - 1
 KEY_HEADER: Final = "idempotency-key"
 EVERYBODY: Final = frozenset({"kiosk", "pos", "clerk", "manager"})  # a shopper at a kiosk acts as the kiosk
 TILL: Final = frozenset({"pos", "clerk", "manager"})
-
-Station = Annotated[str, Meta(min_length=1, max_length=40, description="A station of the configuration.")]
-Code = Annotated[str, Meta(min_length=1, max_length=MAX_PAYLOAD_B, description="The code as read or typed; never stored.")]
-Symbology = Annotated[
-    str, Meta(pattern=r"^\][A-Za-z][0-9A-Za-z]$", max_length=3, description="AIM symbology identifier, if a reader read it.")
-]
-Source = Annotated[Literal["pos", "camera", "picture", "typed"], Meta(description="How the code was read.")]
-HEX: Final = "^[0-9a-fA-F]{32}$"
-Key = Annotated[
-    str, Meta(pattern=HEX, max_length=32, description="Idempotency key: 32 hex digits, new for each request, the same for each retry.")
-]
-Shown = Annotated[
-    str, Meta(pattern=HEX, max_length=32, description="32 hex digits, new for each time a code is shown; the same for each retry.")
-]
-Units = Annotated[int, Meta(ge=1, le=255, description="Uses, or guests.")]
-Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: how much, in the currency's minor unit.")]
-HoldS = Annotated[int, Meta(ge=1, le=900, description="How long to hold it; default: as the box is configured.")]
-Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
-Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]
 
 
 class Validate(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +54,7 @@ class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
     """A code shown at a station."""
 
     presentation_id: Shown | None = None
+    member: ShownMember | None = None  # joined to the redemption, or the hold, in its own transaction
 
 
 class Authorize(Redeem, forbid_unknown_fields=True, kw_only=True):
@@ -130,12 +115,12 @@ async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | N
 
 def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
     want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket))
+    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket, whose(asked.member)))
 
 
 def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
     want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket))
+    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket, whose(asked.member)))
 
 
 def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:
@@ -173,6 +158,10 @@ VERBS: Final = (
     Verb(
         "reverse", Reverse, TILL, _reverse, "Take a redemption back, within the minutes the shop or the campaign allows",
         "By the device that redeemed, or a manager. Exactly what it took of the voucher is free again.",
+    ),
+    Verb(
+        "sales", Sale, TILL, post_sale, "Post a finished sale, each receipt once",
+        "Name what led to it where the till knows: redemptions, a hold, a pickup. Nothing is decided; headquarters joins them.",
     ),
 )  # fmt: skip
 

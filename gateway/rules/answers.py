@@ -24,6 +24,15 @@ class ShownMember(Struct, frozen=True, gc=False):
     is_stale: bool  # that is long ago: show the points greyed, with that time
 
 
+class Pending(Struct, frozen=True, gc=False):
+    """What headquarters decides later: the points of a sale, or what a first visit earns."""
+
+    what: str  # "points" or "revisit"
+    text: Text  # for the slip
+    campaign: int = 0
+    revisit_id: str = ""
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """The decision. `decision` is a key of `DECISIONS`, or "refused" with `reason` a key of `REASONS`."""
 
@@ -32,7 +41,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     message: Text = NOTHING
     next_step: Text = NOTHING
     title: Text = NOTHING  # what the voucher is for
-    reference: str = ""  # voucher or order identifier
+    reference: str = ""  # voucher, order or sale identifier
     redemption_id: str = ""
     order_number: str = ""
     compartment: int | None = None
@@ -50,6 +59,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
     member: ShownMember | None = None  # whose code was shown
+    binding: str = ""  # "bound", "declined", or why the member is not known, a key of `REASONS`; empty: nobody said who it is
+    pending: tuple[Pending, ...] = ()
 
     @property
     def ok(self) -> bool:

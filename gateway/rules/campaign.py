@@ -27,8 +27,10 @@ from gateway.rules.definitions import (
     ItemVoucher,
     MinimumSpend,
     NthAtPercent,
+    Revisit,
     Rounding,
 )
+from gateway.rules.limits import limited
 from gateway.rules.priced import Adjustment, Gift, Pieces, Priced, PricedLine, Refused, Share, refused
 from gateway.rules.reasons import Text
 
@@ -92,6 +94,8 @@ def price(basket: Basket, campaigns: Iterable[Campaign], facts: Facts) -> Priced
 
 def _uses(campaigns: Iterable[Campaign], facts: Facts) -> Iterable[_Use]:
     for campaign in campaigns:
+        if isinstance(campaign.rule, Revisit):
+            continue  # it takes nothing off a basket: `gateway.rules.revisit`
         if campaign.trigger == "automatic" or (campaign.trigger == "code" and campaign.code in facts.codes):
             yield _Use(campaign)
         elif campaign.trigger == "voucher":
@@ -163,19 +167,9 @@ class _Work:
         return reason or ("not_combinable" if campaign.group and campaign.group in self._groups else None)
 
     def _limited(self, campaign: Campaign) -> str | None:
-        limits, here = campaign.limits, self._used[campaign.campaign]
+        here = self._used[campaign.campaign]
         count = self._counts.get(campaign.campaign, Count(campaign.campaign))
-        of_member = limits.per_member is not None or limits.per_member_day is not None
-        of_day = limits.per_day is not None or limits.per_member_day is not None
-        if of_member and not self._facts.member:
-            return "member_missing"
-        if _reached(limits.per_member, count.member + here):
-            return "limit_member"
-        if of_day and self._day_unknown(campaign):
-            return "time_untrusted"
-        if _reached(limits.per_member_day, count.member_today + here):
-            return "limit_member_day"
-        return "limit_day" if _reached(limits.per_day, count.today + here) else None
+        return limited(campaign.limits, count, self._facts.member, lambda: self._day_unknown(campaign), here + 1)
 
     def _day_unknown(self, campaign: Campaign) -> bool:
         earliest_us = self._facts.earliest_us
@@ -224,10 +218,6 @@ class _Work:
 
 def _title(campaign: Campaign) -> Text:
     return Text(campaign.title_zh, campaign.title_en)
-
-
-def _reached(limit: int | None, count: int) -> bool:
-    return limit is not None and count >= limit
 
 
 # ---------------------------------------------------------------- the rules

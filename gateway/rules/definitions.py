@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 MOST_B: Final = 64 * 1024  # of one definition
-KINDS: Final = ("buy_one_get_one", "nth_at_percent", "minimum_spend", "gift_with_purchase", "item_voucher", "face_value")
+KINDS: Final = ("buy_one_get_one", "nth_at_percent", "minimum_spend", "gift_with_purchase", "item_voucher", "face_value", "revisit")
 
 Minor = Annotated[int, Meta(ge=1, le=10**12, description="Of the currency's smallest unit: TWD has no decimals, HKD has two.")]
 Times = Annotated[int, Meta(ge=1, le=999)]
@@ -94,7 +94,14 @@ class FaceValue(Definition, frozen=True, tag_field="kind", tag="face_value"):
     items: Items = Items()
 
 
-Rule = BuyOneGetOne | NthAtPercent | MinimumSpend | GiftWithPurchase | ItemVoucher | FaceValue
+class Revisit(Definition, frozen=True, tag_field="kind", tag="revisit"):
+    """Points for a member's first visit to any shop in so many days. A shop answers `pending`; headquarters settles it, once."""
+
+    days: Annotated[int, Meta(ge=1, le=3650)]
+    points: Annotated[int, Meta(ge=1, le=10**6)]
+
+
+Rule = BuyOneGetOne | NthAtPercent | MinimumSpend | GiftWithPurchase | ItemVoucher | FaceValue | Revisit
 Rounding = Literal["half_up", "down", "half_even"]
 Currency = Literal["TWD", "HKD"]
 
@@ -264,6 +271,8 @@ def _of_trigger(campaign: Campaign) -> Iterator[tuple[str, str]]:
         yield "a code goes with the trigger `code`, and only with it", "Set both or neither"
     if isinstance(campaign.rule, FaceValue) and campaign.trigger != "voucher":
         yield "face_value needs the trigger `voucher`: its balance is a voucher's", "Set the trigger"
+    if isinstance(campaign.rule, Revisit) and (campaign.trigger != "automatic" or campaign.limits != Limits() or campaign.group):
+        yield "revisit comes by itself and is limited by its days", "Leave out `trigger`, `limits` and `group`"
 
 
 def _of_spend(rule: MinimumSpend) -> Iterator[tuple[str, str]]:

@@ -232,6 +232,15 @@ REASONS: Final[dict[str, Reason]] = {
     "unknown_voucher": _reason("總部查無此券", "Headquarters does not know this voucher", "請洽店員", "Please ask our staff"),
     "claim_abandoned": _reason("查詢未完成", "The enquiry was not finished", "請再出示一次票券", "Please show the voucher once more"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
+    "phone_cannot_spend": _reason(
+        "電話號碼僅供累點，無法用於兌換",
+        "A telephone number earns points, it cannot spend them",
+        "請出示會員條碼或票券",
+        "Please show your member code or voucher",
+    ),
+    "receipt_known": _reason(
+        "此筆銷售先前已記錄", "This receipt was posted before", "無須重送，請處理下一筆", "There is nothing to do; go on with the next one"
+    ),
     "unknown_member": _reason(
         "查無此會員", "No member has this number", "請核對號碼，或請顧客出示會員條碼", "Check the number, or ask for the member's code"
     ),
@@ -264,9 +273,12 @@ DECISIONS: Final[dict[str, Text]] = {
     "collected": Text("取貨完成，謝謝", "Collected, thank you"),
     "staging": Text("櫃門開啟中，請放入商品後關門", "The door is opening: put the parcel in and close it"),
     "staged": Text("商品已備妥", "The parcel is ready"),
+    "sale_posted": Text("銷售已記錄", "The sale is recorded"),
     "recognised": Text("已辨識會員", "Member recognised"),
 }
 
+POINTS_PENDING: Final = Text("點數待入帳", "Points pending")
+REVISIT_PENDING: Final = Text("回訪獎勵待總部確認", "Your return gift is pending: headquarters will confirm it")
 PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision on a practice voucher
 
 

@@ -239,11 +239,16 @@ class Used:
 
     def day_of(self, at: Instant) -> str:
         """The shop's day of a use."""
-        return ANY_DAY if at.trust is TimeTrust.UNTRUSTED else self.day(at.wall_us)
+        return day_of(at, self._zone)
 
     def day(self, wall_us: int) -> str:
         """The shop's day of a moment, such as `2026-11-22`."""
         return _quarter_day(wall_us // QUARTER_US, self._zone)
+
+
+def day_of(at: Instant, zone: datetime.tzinfo) -> str:
+    """A zone's day of something that happened; `ANY_DAY` if nobody knows."""
+    return ANY_DAY if at.trust is TimeTrust.UNTRUSTED else _quarter_day(at.wall_us // QUARTER_US, zone)
 
 
 @lru_cache(maxsize=4096)

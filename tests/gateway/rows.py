@@ -31,6 +31,8 @@ def _of(kind: Any) -> st.SearchStrategy[Any]:
     }  # fmt: skip
     if kind in simple:
         return simple[kind]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _fields(kind)  # type: ignore[arg-type]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is dict:
         return st.dictionaries(_of(arguments[0]), _of(arguments[1]), max_size=4)

@@ -111,7 +111,7 @@ async def test_a_key_that_was_another_request_is_refused(shop: Shop) -> None:
         (b"\xff\xfe\x00", "unreadable"),
         (voucher_token()[:-1], "unreadable"),
         (CARD.encode(), "card_dropped"),
-        (PHONE.encode(), "unreadable"),
+        (PHONE.encode(), "phone_cannot_spend"),
     ],
 )
 async def test_a_refusal_is_an_answer_with_a_reason_and_a_row(shop: Shop, payload: bytes, reason: str) -> None:

@@ -12,6 +12,7 @@ from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.kiosk.app import serve
 from gateway.schema import migrate
+from tests.gateway.core.roll_of import GOLD, PLAIN, SIGNER, whole
 from tests.gateway.core.shop import Shop
 
 
@@ -19,12 +20,13 @@ async def main() -> None:
     config = load(Path(sys.argv[1]))
     is_first = not config.ledger_path.exists()
     migrate(config.ledger_path)
-    shop = Shop(config, SystemClock())
+    shop = Shop(config, SystemClock(), SIGNER)
     config.link_path.unlink(missing_ok=True)
     await shop.open()
     keys: list[str] = []
     if is_first:
         await shop.papers()
+        assert await shop.bring(whole(GOLD, PLAIN)) == b"applied"
         keys = [await shop.desk.devices.pair("pos", "counter", f"till {number}", "s-2") for number in range(int(sys.argv[3]))]
     await serve(shop.desk, "127.0.0.1", int(sys.argv[2]), listening=lambda port: print(json.dumps({"keys": keys}), flush=True))
 

@@ -26,6 +26,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "capture": {"authorization_id": "x", "key": "c" * 32},
     "void": {"authorization_id": "x", "key": "d" * 32},
     "reverse": {"redemption_id": "x", "key": "e" * 32},
+    "sales": {"receipt_id": "R1", "lines": [{"sku": "TEA", "quantity": 1, "price_minor": 30}], "key": "f" * 32},
 }
 
 

@@ -19,6 +19,10 @@ from gateway.assigned import SettledThrough as SettledThrough
 from gateway.moments import Event as Event
 from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
+from gateway.risked import OpenCodeHeld as OpenCodeHeld
+from gateway.risked import OpenCodeUsed as OpenCodeUsed
+from gateway.risked import RiskHeld as RiskHeld
+from gateway.risked import RiskTaken as RiskTaken
 from gateway.sales import ActionDenied as ActionDenied
 from gateway.sales import AuthorizationEnded as AuthorizationEnded
 from gateway.sales import RedemptionRefused as RedemptionRefused
@@ -344,6 +348,10 @@ Row = (
     | AssignmentTaken
     | Released
     | SettledThrough
+    | RiskTaken
+    | RiskHeld
+    | OpenCodeUsed
+    | OpenCodeHeld
     | CompartmentOpenIntended
     | IntentSettled
     | DoorOpened

@@ -61,6 +61,7 @@ class Asked(Struct, frozen=True):
     hold_s: int | None = None
     device: str | None = None
     basket: Basket | None = None
+    member_ref: str = ""  # whose use it is, where a code counts members
 
     @property
     def is_plain(self) -> bool:
@@ -129,6 +130,8 @@ class Counter:
         self.used = Used(zone)
         self._practice = Used(zone)
         self._practised_ns = 0
+        # What was held by others' rules is ended by them: `gateway.core.anywhere`.
+        self.finish: Callable[[Verdict, Hold, Shown], Verdict] = lambda verdict, hold, shown: verdict
 
     # ------------------------------------------------------------ a code was shown
 
@@ -221,7 +224,7 @@ class Counter:
         verdict = self._said("redeemed", terms, shown.station, rows, redemption_id=use.redemption_id, authorization_id=authorization_id)
         if hold.state == "live":  # what it held is not left for others, and was counted as held above
             verdict.answer = _give_back(verdict.answer, asked)
-        return verdict
+        return self.finish(verdict, hold, shown)
 
     def void(self, authorization_id: str, actor: Actor, shown: Shown) -> Verdict:
         """End a hold: the voucher is free again. One that ran out by itself is void already."""
@@ -239,7 +242,7 @@ class Counter:
         verdict = self._said("voided", _terms(hold, practice), shown.station, rows, authorization_id=authorization_id)
         verdict.answer = _give_back(verdict.answer, hold.asked) if rows else verdict.answer
         verdict.silent = True
-        return verdict
+        return self.finish(verdict, hold, shown)
 
     def reverse(self, redemption_id: str, actor: Actor, shown: Shown) -> Verdict:
         """Take a redemption back: by the device it was asked from, or a manager, and not later than the campaign allows."""

@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.anywhere import Anywhere
 from gateway.core.claims import Claims
 from gateway.core.counter import REDEEM, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
@@ -111,7 +112,8 @@ class Desk:
             self._road.tell_bridge, self._judge.refuse,
         )  # fmt: skip
         self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
-        self._road.wanted = self._claims.wanted
+        self._anywhere = Anywhere(self._road.catalog, clock, counter, self._claims, self._road, self._knowledge)
+        self._judge.shared, self._road.wanted = self._anywhere.shared, self._anywhere.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
@@ -200,12 +202,13 @@ class Desk:
     def store_view(self) -> StoreView:
         """The shop at a glance."""
         store, now = self.config.store, self.clock.now()
+        risk, quotas = self._anywhere.views()
         return StoreView(
             store=store.store, name_zh=store.name_zh, name_en=store.name_en, epoch=self._ledger.epoch.name, now_us=now.wall_us,
             time_trust=int(now.trust), line=self._road.line(), zones=self._floor.zones(now.wall_us),
             compartments=self._lockers.views(self._judge.order_number), units=self._drivers.views(), screens=self._stations.all(),
             lanes=lanes(self._ledger), documents=dict(self._road.catalog.versions), counts=dict(self._knowledge.counts),
-            admission=self._admissions.view(),
+            admission=self._admissions.view(), risk=risk, quotas=quotas,
         )  # fmt: skip
 
     def meters(self) -> Meters:
@@ -312,7 +315,7 @@ class Desk:
             self.clock, self._ledger, self.devices, self._witnesses, self._judge.used, self._lockers.wall, knowledge.commit, self._committed
         )
         self._road.listener = self._admissions
-        self._admissions.adopt, self._claims.line = self._claims.adopt, frozenset(epoch.name for epoch in epochs)
+        self._admissions.adopt, self._claims.line = self._anywhere.adopt, frozenset(epoch.name for epoch in epochs)
         self._claims.address_of = Passes(gateway, signer, self.clock, self._ledger, epochs).address
         self._name_folds()
         self._road.remember()
@@ -329,6 +332,7 @@ class Desk:
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
+        self._anywhere.listen()
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)

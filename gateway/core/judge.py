@@ -17,6 +17,7 @@ from gateway.rules.answers import Before
 from gateway.rules.voucher import Terms
 from gateway.signed import Order
 from gateway.token import Claims, TokenKind
+from gateway.verifiers import Presented
 
 ORDER_STATES: Final = {
     pickup.State.DEPOSIT_OPENING: "staging",
@@ -42,6 +43,7 @@ class Judge:
         self._wall = wall
         self.used = counter.used
         self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
+        self.shared: Callable[[Presented | str, Shown, Asked], Verdict | None] = lambda presented, shown, asked: None  # any shop's
         self.granted: Callable[[Grant, CodePresented, str, str | None, Clock], Verdict]  # decides on a grant that a phone brings
 
     def code(self, code: CodePresented, station: str, staff: str | None, clock: Clock, asked: Asked = REDEEM) -> Verdict:
@@ -93,6 +95,8 @@ class Judge:
             if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
             return self._pickup(reference, code, station, staff, clock)
+        if (verdict := self.shared(shown, Shown(code.presentation_id, station, code.read_point, staff), self._asked)) is not None:
+            return verdict
         if shown.grant is not None and not shown.grant.is_amount and self._asked.is_plain:
             return self.granted(shown.grant, code, station, staff, clock)
         if shown.voucher_class in voucher.ASSIGNED and shown.claims is not None and self._asked.is_plain:
@@ -110,6 +114,8 @@ class Judge:
         if not references:
             unknown = {CodeKind.SHORT: "unknown_code", CodeKind.MISTYPED: "mistyped"}.get(found.kind, "unreadable")
             return self.refuse(unknown, code, station, staff, clock)
+        if (verdict := self.shared(references[0], Shown(code.presentation_id, station, code.read_point, staff), self._asked)) is not None:
+            return verdict
         listed = self._catalog.vouchers.get(references[0])
         if listed is not None:
             return self._redeem(voucher.listed_terms(listed, self._store), code, station, staff, clock)

@@ -50,6 +50,9 @@ Shown = Annotated[
 Units = Annotated[int, Meta(ge=1, le=255, description="Uses, or guests.")]
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: how much, in the currency's minor unit.")]
 HoldS = Annotated[int, Meta(ge=1, le=900, description="How long to hold it; default: as the box is configured.")]
+MemberRef = Annotated[
+    str, Meta(pattern="^[A-Za-z0-9_-]{1,64}$", description="Whose use it is, where a code counts members: a reference, no phone number.")
+]
 Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
 Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]
 
@@ -64,6 +67,7 @@ class Validate(Struct, forbid_unknown_fields=True, kw_only=True):
     units: Units = 1
     amount_minor: Minor | None = None
     basket: Basket | None = None  # what is bought with it: the campaign's rules apply, and the answer says what is to be paid
+    member_ref: MemberRef | None = None
 
 
 class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
@@ -125,17 +129,21 @@ class Verb(Struct, frozen=True):
 
 async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | None) -> bytes:
     event = presented(asked.code, "0" * 32, asked.symbology_id, f"{asked.source}@{asked.station}")
-    return desk.till.validate(event, asked.station, actor.staff, Want(asked.units, asked.amount_minor), asked.basket)
+    return desk.till.validate(
+        event, asked.station, actor.staff, Want(asked.units, asked.amount_minor), asked.basket, asked.member_ref or ""
+    )
 
 
 def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
     want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket))
+    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket, asked.member_ref or ""))
 
 
 def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
     want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket))
+    return _present(
+        desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket, asked.member_ref or "")
+    )
 
 
 def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:

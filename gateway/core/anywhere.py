@@ -1,0 +1,83 @@
+"""What more than one shop may honour, at the desk: one door for vouchers taken on trust and for open codes."""
+
+from gateway.catalog import Catalog
+from gateway.clock import Clock
+from gateway.core.claims import Claims
+from gateway.core.counter import Asked, Counter, Shown, Verdict
+from gateway.core.knowledge import Knowledge
+from gateway.core.quotas import Quotas
+from gateway.core.risk import Line, Risk
+from gateway.core.views import QuotaView, RiskView
+from gateway.events import (
+    AuthorizationEnded,
+    OpenCodeHeld,
+    OpenCodeUsed,
+    RedemptionReversed,
+    RiskHeld,
+    RiskTaken,
+    VoucherRedeemed,
+)
+from gateway.link import ClaimWanted
+from gateway.rules.uses import Hold
+from gateway.signed import Opening
+from gateway.token import VoucherClass
+from gateway.verifiers import Presented
+
+
+class Anywhere:
+    """The door."""
+
+    def __init__(
+        self, catalog: Catalog, clock: Clock, counter: Counter, claims: Claims, line: Line, knowledge: Knowledge
+    ) -> None:  # fmt: skip
+        self.risk = Risk(catalog, clock, counter, claims, line, knowledge.is_acked)
+        self.quotas = Quotas(catalog, clock, counter, claims, line, self.risk)
+        self._catalog = catalog
+        self._claims = claims
+        self._knowledge = knowledge
+        counter.finish = self._finish
+
+    def listen(self) -> None:
+        """Name the rows this lives on."""
+        tell = self._knowledge.tell
+        tell(self.risk.book.fold, RiskTaken, RiskHeld, AuthorizationEnded, RedemptionReversed, VoucherRedeemed)
+        tell(self.quotas.book.fold, OpenCodeUsed, OpenCodeHeld, RedemptionReversed)
+
+    def adopt(self, opening: Opening, marks: dict[int, int]) -> None:
+        """Take headquarters' opening."""
+        self.quotas.book.adopt(opening.assigned, marks)
+        self._claims.adopt(opening, marks)
+
+    def shared(self, presented: Presented | str, shown: Shown, asked: Asked) -> Verdict | None:
+        """Decide on a verified code, or on the voucher a listed text stands for; None: it is of no class that is decided here."""
+        if isinstance(presented, Presented):
+            terms, kind = presented.terms, presented.voucher_class
+            if presented.claims is not None and self._is_on_trust(kind, terms.campaign):
+                return self.risk.present(terms, shown, asked)
+            reference = terms.voucher_id if kind is VoucherClass.OPEN_CODE else ""
+        else:
+            reference = presented
+        code = self._catalog.anywhere.codes.get(reference)
+        return None if code is None else self.quotas.present(code, shown, asked)
+
+    def _is_on_trust(self, kind: VoucherClass, campaign: int) -> bool:
+        found = self._catalog.anywhere.terms_for(campaign) if kind is VoucherClass.HQ_LIVE else None
+        return kind is VoucherClass.BOUNDED_RISK or (found is not None and found.hq_live)
+
+    def wanted(self) -> list[ClaimWanted]:
+        """What headquarters is to be asked for; first it is looked whether there is more."""
+        self.risk.look()
+        self.quotas.look()
+        return self._claims.wanted()
+
+    def views(self) -> tuple[list[RiskView], list[QuotaView]]:
+        """For screens."""
+        return self.risk.views(), self.quotas.views()
+
+    def _finish(self, verdict: Verdict, hold: Hold, shown: Shown) -> Verdict:
+        authorization_id = hold.asked.authorization_id
+        if (held := self.risk.book.held(authorization_id)) is not None:
+            return self.risk.finish(verdict, held, hold, shown)
+        if (code := self.quotas.book.held(authorization_id)) is not None:
+            return self.quotas.finish(verdict, code, hold, shown)
+        return verdict

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cloud_bridge.hq import backups, devices, enrolment, registry
+from cloud_bridge.hq.anywhere_api import anywhere_routes
 from cloud_bridge.hq.broker import OWN_NAME, BrokerAddress, BrokerFiles, EmbeddedBroker, Fence
 from cloud_bridge.hq.bulk import bulk_routes
 from cloud_bridge.hq.clearing_api import clearing_routes
@@ -113,6 +114,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     token = admin_token(data)
     promotions = Promotions(store, press, ingest, feed, clock)
     more = [backup_routes(kept, store, clock), campaign_routes(promotions), bulk_routes(office), clearing_routes(office, authority)]
+    more.append(anywhere_routes(office))
     app = application(office, fleet, token, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))

@@ -28,13 +28,14 @@ class Anywhere:
     """The door."""
 
     def __init__(
-        self, catalog: Catalog, clock: Clock, counter: Counter, claims: Claims, line: Line, knowledge: Knowledge
+        self, catalog: Catalog, clock: Clock, counter: Counter, claims: Claims, line: Line, knowledge: Knowledge, store: int
     ) -> None:  # fmt: skip
         self.risk = Risk(catalog, clock, counter, claims, line, knowledge.is_acked)
         self.quotas = Quotas(catalog, clock, counter, claims, line, self.risk)
         self._catalog = catalog
         self._claims = claims
         self._knowledge = knowledge
+        self._store = store  # this shop's number
         counter.finish = self._finish
 
     def listen(self) -> None:
@@ -53,7 +54,8 @@ class Anywhere:
         if isinstance(presented, Presented):
             terms, kind = presented.terms, presented.voucher_class
             if presented.claims is not None and self._is_on_trust(kind, terms.campaign):
-                return self.risk.present(terms, shown, asked)
+                is_ours = terms.store in (0, self._store)
+                return self.risk.present(terms, shown, asked) if is_ours else self.risk.refuse("other_store", terms.voucher_id, shown)
             reference = terms.voucher_id if kind is VoucherClass.OPEN_CODE else ""
         else:
             reference = presented

@@ -112,7 +112,7 @@ class Desk:
             self._road.tell_bridge, self._judge.refuse,
         )  # fmt: skip
         self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
-        self._anywhere = Anywhere(self._road.catalog, clock, counter, self._claims, self._road, self._knowledge)
+        self._anywhere = Anywhere(self._road.catalog, clock, counter, self._claims, self._road, self._knowledge, config.store.number)
         self._judge.shared, self._road.wanted = self._anywhere.shared, self._anywhere.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)

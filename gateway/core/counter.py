@@ -282,6 +282,11 @@ class Counter:
         listed = self._catalog.vouchers.get(voucher_id)
         return Text(listed.title_zh, listed.title_en) if listed else NOTHING
 
+    @property
+    def admitted(self) -> bool:
+        """Whether this start may decide."""
+        return self._admitted()
+
     # ------------------------------------------------------------ inside
 
     def _refusal_of_hold(self, hold: Hold, actor: Actor, *, void: bool = False) -> str | None:

@@ -25,6 +25,7 @@ from gateway.rules.uses import Hold
 from gateway.rules.voucher import Terms
 from gateway.signed import Grant
 
+MICROS: Final = 1_000_000
 WITHOUT_END: Final = 1 << 31  # what a hold of an open code is good for; the allotment says how much there is
 RENEW_S: Final = 1_800  # before an allotment ends, it is asked for anew
 ASK_AGAIN_NS: Final = 10 * 10**9
@@ -78,12 +79,16 @@ class Quotas:
         return verdict
 
     def _refusal(self, code: OpenCode, asked: Asked) -> str | None:
-        if code.revoked:
-            return "revoked"
+        earliest_us, latest_us = self._clock.bounds_us()
+        if code.revoked or not self._counter.admitted:
+            return "revoked" if code.revoked else "not_admitted"
+        if earliest_us > code.not_after_s * MICROS or (latest_us is not None and latest_us < code.not_before_s * MICROS):
+            return "expired" if earliest_us > code.not_after_s * MICROS else "not_yet"
         if asked.want.amount_minor is not None:
             return "no_face_value"
-        if not code.per_member:
-            return None
+        return self._refusal_of_member(code, asked) if code.per_member else None
+
+    def _refusal_of_member(self, code: OpenCode, asked: Asked) -> str | None:
         if not asked.member_ref:
             return "member_missing"
         live = (hold.asked.authorization_id for hold in self._counter.used.live_holds())

@@ -69,7 +69,7 @@ def anywhere_routes(office: Office) -> APIRouter:
 
 
 def _add_risk(router: APIRouter, office: Office) -> None:
-    @router.put("/risk/terms", summary="Declare how much shops may take on trust, and who bears a loss")
+    @router.post("/risk/terms", status_code=201, summary="Declare how much shops may take on trust, and who bears a loss")
     async def declare(body: NewTerms) -> dict[str, Any]:
         fields = body.model_dump() | {"campaign": CLASS if body.campaign is None else body.campaign, "version": 0}
         terms = await office.store.write(partial(risks.declare, terms=RiskTerms(**fields), now_us=office.now_us()))

@@ -68,7 +68,7 @@ def refuse_without_terms(db: Connection, voucher_class: str, campaign: int) -> N
         RefusedAsk: Nobody has said how much shops may take on trust, and who bears a loss.
     """
     if voucher_class == "bounded_risk" and risks.terms_for(risks.in_force(db), campaign) is None:
-        raise RefusedAsk(409, f"campaign {campaign} has no terms of what shops may take on trust", "Declare them: PUT /api/risk/terms")
+        raise RefusedAsk(409, f"campaign {campaign} has no terms of what shops may take on trust", "Declare them: POST /api/risk/terms")
 
 
 def routes(office: Office, page: str) -> APIRouter:

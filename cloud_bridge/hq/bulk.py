@@ -121,7 +121,7 @@ def _wrong(one: Piece, known: dict[str, BoxRow], terms: list[RiskTerms]) -> str:
             "a store_bound voucher names its shop" if not one.store else f"a {one.voucher_class} voucher is for any shop: leave store empty"
         )
     if one.voucher_class == "bounded_risk" and risks.terms_for(terms, one.campaign) is None:
-        return f"campaign {one.campaign} has no terms of what shops may take on trust: declare them (PUT /api/risk/terms)"
+        return f"campaign {one.campaign} has no terms of what shops may take on trust: declare them (POST /api/risk/terms)"
     return ""
 
 

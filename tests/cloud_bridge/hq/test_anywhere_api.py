@@ -30,12 +30,6 @@ async def boxes(demo: Hq) -> AsyncIterator[tuple[TestBox, TestBox]]:
         yield one, two
 
 
-async def put(hq: Hq, path: str, body: dict[str, Any]) -> Any:
-    response = await hq.http.put(path, json=body)
-    assert response.is_success, response.text
-    return response.json()
-
-
 async def refused(hq: Hq, path: str, body: dict[str, Any]) -> tuple[int, str]:
     response = await hq.http.post(path, json=body)
     return response.status_code, str(response.json()["detail"])
@@ -59,13 +53,13 @@ def trusted(name: str, voucher_id: str) -> list[Event]:
 async def test_a_class_without_terms_is_not_issued_and_the_error_says_what_to_do(demo: Hq) -> None:
     asked = {"title_zh": "券", "voucher_class": "bounded_risk", "campaign": 5}
     status, detail = await refused(demo, "/api/assigned", asked)
-    assert status == 409 and "PUT /api/risk/terms" in detail
+    assert status == 409 and "POST /api/risk/terms" in detail
     piece = {"piece": "piece-001", "title_zh": "券", "voucher_class": "bounded_risk", "campaign": 5}
     response = await demo.http.post("/api/issue", json={"pieces": [piece, piece | {"piece": "piece-002", "store": "s1"}]})
-    assert response.status_code == 409 and "PUT /api/risk/terms" in response.text and "no shop s1" in response.text
-    terms = await put(demo, "/api/risk/terms", TERMS)
+    assert response.status_code == 409 and "POST /api/risk/terms" in response.text and "no shop s1" in response.text
+    terms = await demo.post("/api/risk/terms", TERMS)
     assert (terms["version"], terms["campaign"]) == (1, -1)
-    assert (await put(demo, "/api/risk/terms", TERMS | {"per_shop_minor": 0}))["version"] == 2
+    assert (await demo.post("/api/risk/terms", TERMS | {"per_shop_minor": 0}))["version"] == 2
     assert [one["per_shop_minor"] for one in await demo.get("/api/risk/terms")] == [0]
     assert (await demo.post("/api/assigned", asked))["voucher_class"] == VoucherClass.BOUNDED_RISK
     (made,) = await demo.post("/api/issue", {"pieces": [piece]})
@@ -79,7 +73,7 @@ async def test_a_conflict_is_told_to_both_shops_under_headquarters_seal_and_sett
     demo: Hq, boxes: tuple[TestBox, TestBox]
 ) -> None:
     one, two = boxes
-    await put(demo, "/api/risk/terms", TERMS)
+    await demo.post("/api/risk/terms", TERMS)
     voucher = await demo.post("/api/assigned", {"title_zh": "券", "voucher_class": "bounded_risk", "campaign": 5, "value_minor": 200})
     assert [(terms.campaign, terms.per_shop_minor) for terms in (await told(one)).terms] == [(-1, 800)]
     await say(one, *trusted("r1", voucher["voucher_id"]))
@@ -141,7 +135,7 @@ async def test_an_open_code_that_makes_no_sense_is_refused_with_words(demo: Hq, 
 
 
 async def test_a_shop_that_enrols_later_has_what_the_others_have(demo: Hq) -> None:
-    await put(demo, "/api/risk/terms", TERMS)
+    await demo.post("/api/risk/terms", TERMS)
     await demo.post("/api/open-codes", CODE)
     async with demo.connected(await demo.new_box("s3", 3)) as box:
         said = await told(box)

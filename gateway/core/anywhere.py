@@ -1,5 +1,7 @@
 """What more than one shop may honour, at the desk: one door for vouchers taken on trust and for open codes."""
 
+from collections import Counter as Counts
+
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.core.claims import Claims
@@ -18,10 +20,27 @@ from gateway.events import (
     VoucherRedeemed,
 )
 from gateway.link import ClaimWanted
+from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.rules.uses import Hold
 from gateway.signed import Opening
 from gateway.token import VoucherClass
 from gateway.verifiers import Presented
+
+
+class Accepted:
+    """Redemptions by class, of all that the ledger holds; `assigned` are those of headquarters' numbers."""
+
+    def __init__(self) -> None:
+        self.counts: Counts[str] = Counts()
+
+    def fold(self, row: VoucherRedeemed | RiskTaken | OpenCodeUsed, place: RowPlace = NOWHERE) -> None:
+        """Take a row; the one behind a use says more of it."""
+        as_used = "assigned" if row.number else "store_bound"
+        if isinstance(row, VoucherRedeemed):
+            self.counts[as_used] += 1
+        else:
+            self.counts[as_used] -= 1
+            self.counts["bounded_risk" if isinstance(row, RiskTaken) else "open_code"] += 1
 
 
 class Anywhere:
@@ -32,6 +51,7 @@ class Anywhere:
     ) -> None:  # fmt: skip
         self.risk = Risk(catalog, clock, counter, claims, line, knowledge.is_acked)
         self.quotas = Quotas(catalog, clock, counter, claims, line, self.risk)
+        self.accepted = Accepted()
         self._catalog = catalog
         self._claims = claims
         self._knowledge = knowledge
@@ -42,6 +62,7 @@ class Anywhere:
         """Name the rows this lives on."""
         tell = self._knowledge.tell
         tell(self.risk.book.fold, RiskTaken, RiskHeld, AuthorizationEnded, RedemptionReversed, VoucherRedeemed)
+        tell(self.accepted.fold, VoucherRedeemed, RiskTaken, OpenCodeUsed)
         tell(self.quotas.book.fold, OpenCodeUsed, OpenCodeHeld, RedemptionReversed)
 
     def adopt(self, opening: Opening, marks: dict[int, int]) -> None:

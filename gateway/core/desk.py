@@ -213,7 +213,7 @@ class Desk:
 
     def meters(self) -> Meters:
         """What can be measured beside it."""
-        return meters(self._ledger, self._knowledge.refused)
+        return meters(self._ledger, self._knowledge.refused, self._anywhere.accepted.counts)
 
     def mark(self, device: Device) -> str:
         """What a paired device should keep, to vouch for this box when it comes back; empty for one that shares its disk."""

@@ -54,6 +54,7 @@ def expose(view: StoreView, meters: Meters) -> str:
         gauge("store_unit_device_up", "Whether its device works", [(labels, one.device_state == "up") for labels, one in units]),
         gauge("store_document_version", "Headquarters' documents in force", [({"name": n}, v) for n, v in view.documents.items()]),
         counter("store_refusals_total", "Codes refused, by reason", [({"reason": why}, n) for why, n in sorted(meters.refusals.items())]),
+        counter("store_accepted_total", "Redemptions, by class", [({"class": name}, n) for name, n in sorted(meters.accepted.items())]),
         *_risk(view),
         histogram("store_commit_seconds", "How long a commit takes, its fsync included, since core started", meters.commits),
     ]

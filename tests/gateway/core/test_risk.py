@@ -13,6 +13,7 @@ from gateway.core import claims
 from gateway.core.counter import Actor, Asked, Doing
 from gateway.core.views import RiskView
 from gateway.events import AckArrived, RedemptionRefused, Released, RiskHeld, RiskTaken, TimeTrust, VoucherRedeemed
+from gateway.kiosk.metrics import expose
 from gateway.rules import answers
 from gateway.rules.answers import Answer
 from gateway.signed import ACK_TAG, DOCUMENT_TAG, Ack, Document, seal
@@ -20,6 +21,7 @@ from gateway.token import VoucherClass, voucher_ref
 from tests.conftest import HQ_KEY, VirtualClock, until
 from tests.gateway.core.shop import GATEWAY, Shop, presented, voucher_token
 from tests.gateway.core.test_claims import Hq
+from tests.gateway.kiosk.test_metrics import series
 
 TILL = Actor("till-1", None, frozenset({"pos"}))
 TERMS = RiskTerms(
@@ -272,3 +274,12 @@ async def test_a_voucher_of_another_shop_or_shape_is_not_taken(dark: Shop, chang
 async def test_an_untrusted_clock_with_bounds_still_serves(dark: Shop, clock: VirtualClock) -> None:
     clock.trust, clock.bounds = TimeTrust.UNTRUSTED, (clock.wall_us, clock.wall_us + 60_000_000)
     assert (await present(dark, code(1))).decision == "redeemed"
+
+
+async def test_the_metrics_tell_what_is_open_and_what_was_taken_by_class(dark: Shop) -> None:
+    await present(dark, code(1))
+    await dark.present(voucher_token(7))
+    found = series(expose(dark.desk.store_view(), dark.desk.meters()))
+    of = (("campaign", "5"), ("currency", "TWD"))
+    assert (found["store_risk_open_minor", of], found["store_risk_cap_minor", of], found["store_risk_list_seconds", of]) == (200, 800, 0)
+    assert found["store_accepted_total", (("class", "bounded_risk"),)] == found["store_accepted_total", (("class", "store_bound"),)] == 1

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
+from gateway.anywhere import RiskTerms
 from gateway.events import (
     AssignmentTaken,
     AuthorizationEnded,
@@ -16,11 +17,13 @@ from gateway.events import (
     Instant,
     RedemptionReversed,
     Released,
+    RiskTaken,
     SettledThrough,
     TimeTrust,
     VoucherAuthorized,
     VoucherRedeemed,
 )
+from gateway.rules import risk
 from gateway.rules.assigning import Asked, Assigner, Given, Refused, Stand, Wish
 from gateway.rules.assignment import Book, Running
 from gateway.rules.voucher import Terms, Used, refusal
@@ -29,7 +32,11 @@ from gateway.signed import AssignmentStand, Grant, UsedVoucher
 AT: Final = Instant(0, 0, "", TimeTrust.HOLDOVER)
 GRANT_S: Final = 3_600
 Sale = AuthorizationEnded | RedemptionReversed | VoucherAuthorized
-Line = AssignmentTaken | EpochAdmitted | Released | Sale | SettledThrough | VoucherRedeemed
+Line = AssignmentTaken | EpochAdmitted | Released | RiskTaken | Sale | SettledThrough | VoucherRedeemed
+TERMS: Final = RiskTerms(
+    campaign=-1, version=1, currency="TWD", per_code_minor=100, per_device_minor=1_000, per_shop_minor=2_000, worth_minor=100,
+    list_age_s=86_400, bearer="retailer",
+)  # fmt: skip
 
 
 class Opened:
@@ -70,6 +77,8 @@ class Headquarters:
         self.own_uses: dict[str, Counter[str]] = {}  # by shop: of what is its own
         self.replies: dict[str, Grant | str] = {}
         self.destroyed: set[str] = set()
+        self.losses: Counter[str] = Counter()  # minor units, by shop, of what it took on trust
+        self.lost_units: Counter[str] = Counter()  # by voucher
 
     def claim(self, claim_id: str, voucher_id: str, asked: Asked, now_s: int) -> Grant | str:
         """The stored answer, or a new one: a grant, or a reason."""
@@ -114,7 +123,12 @@ class Headquarters:
             self.marks[one.name] = max(upto, self.marks.get(one.name, 0))
 
     def _took(self, shop: str, epoch: str, row: Line | Opened) -> None:
-        if isinstance(row, VoucherRedeemed) and row.number:
+        if isinstance(row, RiskTaken) and not row.number:
+            settled = risk.settle(self.rules, self.stands[row.voucher_id], shop, epoch, row.units)
+            self.stands[row.voucher_id] = settled.stand
+            self.losses[shop] += row.exposure_minor * (row.units - settled.good) // row.units
+            self.lost_units[row.voucher_id] += row.units - settled.good
+        elif isinstance(row, VoucherRedeemed | RiskTaken) and row.number:
             self.stands[row.voucher_id] = self.rules.use(self.stands[row.voucher_id], shop, row.number, epoch, row.units)
         elif isinstance(row, VoucherRedeemed):
             self.own_uses.setdefault(shop, Counter())[row.voucher_id] += 1
@@ -150,7 +164,8 @@ class Shop:
         self._make_book = make_book
         self._chance = chance
         self.starts: list[Start] = []
-        self.lost: list[VoucherRedeemed] = []  # went with a disk before headquarters had them
+        self.answered: dict[int, int] = {}  # by start's number: rows headquarters has acknowledged, on the disk
+        self.lost: list[VoucherRedeemed | RiskTaken] = []  # went with a disk before headquarters had them
         self.start: Start
         self._begin(None, 0, True)
 
@@ -170,7 +185,7 @@ class Shop:
         kept = self._chance.randint(upto // 2, upto) if rows is None else rows
         gone = [(one, row) for one, rows in line[:at] for row in enumerate(one.rows[:rows])]
         gone += [(start, row) for row in enumerate(start.rows[:upto]) if row[0] >= kept]
-        self.lost += [row for one, (seq, row) in gone if isinstance(row, VoucherRedeemed) and seq >= marks.get(one.name, 0)]
+        self.lost += [row for one, (seq, row) in gone if isinstance(row, VoucherRedeemed | RiskTaken) and seq >= marks.get(one.name, 0)]
         self._begin(start, kept, False)
 
     def adopt(self, opened: Opened) -> None:
@@ -205,6 +220,42 @@ class Shop:
             self._write(VoucherRedeemed("", voucher_id, 0, 1, "", "", None, 1, AT))
         return refused or ""
 
+    def honour_on_trust(self, voucher_id: str, device: str, now_s: int) -> str:
+        """Class `bounded_risk` without headquarters' word: "" or why not."""
+        refused = self._refusal_of_any(voucher_id, now_s)
+        wanted = risk.Wanted(voucher_id, device, TERMS.worth_minor)
+        refused = refused or self.exposure.refusal(TERMS, wanted) or ""
+        if not refused:
+            self._write(RiskTaken(self._name(), voucher_id, TERMS.campaign, 1, 0, 1, TERMS.worth_minor, device, AT))
+        return refused
+
+    def honour_given(self, voucher_id: str, device: str, now_s: int) -> str:
+        """Class `bounded_risk` under a number this box holds: "" or why not."""
+        refused = self._refusal_of_any(voucher_id, now_s)
+        grant, why = self.book.usable(voucher_id, 1, self.running(), self._earliest_us(now_s))
+        if refused or grant is None or self.exposure.gross(voucher_id) + 1 > grant.units:
+            return refused or why or "needs_online"
+        self._write(RiskTaken(self._name(), voucher_id, TERMS.campaign, 1, grant.number, 1, 0, device, AT))
+        return ""
+
+    def hold(self, grant: Grant) -> None:
+        """Headquarters' answer is written down."""
+        self._write(AssignmentTaken(grant.voucher_id, grant.number, grant.units, grant.not_after_s, grant.issued_s, grant.epoch, None, AT))
+
+    def hear(self, marks: dict[str, int]) -> None:
+        """Headquarters' acknowledgement: what it covers is answered."""
+        for one, upto in self.start.line():
+            self.answered[one.number] = max(self.answered.get(one.number, 0), min(upto, marks.get(one.name, 0)))
+        self._close()
+
+    def _close(self) -> None:
+        self.exposure.answer(lambda place: place[1] <= self.answered.get(place[0], 0))
+
+    def _refusal_of_any(self, voucher_id: str, now_s: int) -> str:
+        if not self.start.proven:
+            return "not_admitted"
+        return refusal(Terms(voucher_id, 0, 1, 1, 0, 1 << 40, 0), self.used, {}, self._earliest_us(now_s), None) or ""
+
     def release(self, voucher_id: str, number: int) -> None:
         """Headquarters wants a number back."""
         if self.book.may_release(voucher_id, number, self.running()):
@@ -214,6 +265,9 @@ class Shop:
         """Promise never to honour again what ends by then."""
         if self.book.may_settle(through_s, self.running()):
             self._write(SettledThrough(through_s, self.book.opening, AT))
+
+    def _name(self) -> str:
+        return f"{self.start.name}/{len(self.start.rows)}"
 
     def _earliest_us(self, now_s: int) -> int:
         return 0 if self.clock_is_lost else now_s * 1_000_000
@@ -225,10 +279,12 @@ class Shop:
         number = parent.number + 1 if parent is not None else 1
         self.start = Start(number, f"{self.name}/{number}-{len(self.starts)}", parent, claimed, proven)
         self.starts.append(self.start)
-        self.book, self.used = self._make_book(self.name), Used()
+        self.book, self.used, self.exposure = self._make_book(self.name), Used(), risk.Exposure()
+        self.answered = {one: seq for one, seq in self.answered.items() if one < number}
         for one, upto in reversed(list(self.start.line())):
             for seq, row in enumerate(one.rows[:upto], 1):
                 self._fold(row, one.number, seq)
+        self._close()
 
     def _write(self, row: Line | Opened) -> None:
         self.start.rows.append(row)
@@ -243,6 +299,12 @@ class Shop:
         if isinstance(row, Sale):
             self.used.fold(row, (number, seq))
             return
-        self.book.fold(row, (number, seq))
-        if isinstance(row, VoucherRedeemed) and not row.number:
+        if isinstance(row, RiskTaken):  # the use beside it is in the same commit
+            self.exposure.fold(row, (number, seq))
+            use = VoucherRedeemed(row.redemption_id, row.voucher_id, 0, 1, "", "", None, 1, AT, row.units, number=row.number)
+            self.exposure.fold(use, (number, seq))
+            self.used.fold(use, (number, seq))
+            row = use
+        elif isinstance(row, VoucherRedeemed) and not row.number:
             self.used.fold(row, (number, seq))
+        self.book.fold(row, (number, seq))

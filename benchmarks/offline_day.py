@@ -1,13 +1,16 @@
 """A day of twenty shops, each offline for a twentieth of it, with an adversary who copies codes, drops replies and puts old disks back.
 
-Virtual time, an in-memory line, the product's own rules (`gateway.rules.assignment`, `assigning`, `voucher`). Every shop loses its line
-in spells of two hours, 5 % of the day in all, and the whole chain does for one hour; a shopper's phone has a line 95 % of the time.
+Virtual time, an in-memory line, the product's own rules (`gateway.rules.assignment`, `assigning`, `risk`, `voucher`). Every shop loses its
+line in spells of two hours, 5 % of the day in all, and the whole chain does for one hour; a shopper's phone has a line 95 % of the time.
 One code in a hundred is copied and shown at five places. The adversary drops one message in fifty, before or after its effect,
 shows old grants again anywhere, puts back a disk here and there, takes clocks away, and one box is declared destroyed and goes on.
 
 Not counted as double: what was spent on a disk that was put back before headquarters had the row, and what was booked for the
-destroyed box. Yardsticks in the same run, on the same shoppers: each shop decides for itself (a proxy in each shop), and no
-grants (what is assigned by the line alone).
+destroyed box. Of class `bounded_risk`, which shops take on trust without a line, every use too many must be booked as a loss, or lie
+unsent in the destroyed box below its cap; and no shop may lose more than its cap from one word of headquarters to the next.
+
+Yardsticks in the same run, on the same shoppers: each shop decides for itself (a proxy in each shop), and no grants (what is
+assigned by the line alone).
 """
 
 import argparse
@@ -22,8 +25,8 @@ from typing import Final
 from msgspec import Struct
 from rich.progress import Progress, TaskID
 
-from benchmarks.chain import Headquarters, Shop
-from gateway.events import VoucherRedeemed
+from benchmarks.chain import TERMS, Headquarters, Shop
+from gateway.events import RiskTaken, VoucherRedeemed
 from gateway.rules.assigning import Asked, Assigner, Stand, Wish
 from gateway.rules.assignment import Book
 from gateway.signed import Grant
@@ -31,9 +34,13 @@ from gateway.signed import Grant
 AIMS: Final = {
     "double_spends_granted": ("<=", 0), "double_spends_hq_live": ("<=", 0), "double_spends_leased": ("<=", 0),
     "double_spends_store_bound": ("<=", 0), "honest_served": (">=", 0.99), "exposure_over_cap": ("<=", 1.0),
+    "risk_unbooked": ("<=", 0), "risk_loss_over_cap": ("<=", 1.0)
 }  # fmt: skip
 CLASSES: Final = ("granted", "hq_live", "leased", "store_bound")
-SHARES: Final = (0.5, 0.15, 0.15, 0.2)
+RISK: Final = "bounded_risk"
+KINDS: Final = (*CLASSES, RISK)
+SHARES: Final = (0.4, 0.15, 0.15, 0.15, 0.15)
+DEVICES: Final = 4
 DAY_S: Final = 50_400  # 08:00 to 22:00
 SPELL_S: Final = 7_200
 OFFLINE: Final = 0.05
@@ -80,6 +87,8 @@ class Day:
         self.visits = sorted(self._visits(vouchers), key=lambda visit: visit.at_s)
         self._wanted: list[tuple[str, str, int]] = []  # shop, voucher, number
         self._hoard: list[Grant] = []
+        self._settled: Counter[str] = Counter()  # by shop: losses before its window
+        self.worst_window = 0  # the most one shop lost between two words of headquarters, in minor units
 
     def _spell(self, length_s: int = SPELL_S, share: float = OFFLINE * DAY_S / SPELL_S) -> tuple[int, int]:
         if self.chance.random() >= share:
@@ -90,7 +99,7 @@ class Day:
     def _visits(self, vouchers: int) -> list[Visit]:
         found: list[Visit] = []
         for number in range(vouchers):
-            kind, voucher_id = self.chance.choices(CLASSES, SHARES)[0], f"{number:015x}"
+            kind, voucher_id = self.chance.choices(KINDS, SHARES)[0], f"{number:015x}"
             units, home = BALANCE if kind == "leased" else 1, self.chance.randrange(len(self.shops))
             self.issued[voucher_id] = kind, units
             if kind != "store_bound":
@@ -131,7 +140,9 @@ class Day:
     def _visit(self, visit: Visit) -> None:
         shop = self.shops[visit.shop]
         online = self.online(visit.shop, visit.at_s)
-        if visit.kind == "store_bound":
+        if visit.kind == RISK:
+            refused = self._trust(visit, shop, online)
+        elif visit.kind == "store_bound":
             refused = shop.honour_own(visit.voucher_id, visit.at_s)
         else:
             refused = shop.honour_held(visit.voucher_id, visit.units, visit.at_s)
@@ -141,6 +152,28 @@ class Day:
             self.shown[visit.kind] += 1
             self.served[visit.kind] += not refused
         self._yardsticks(visit, online, not refused)
+
+    def _trust(self, visit: Visit, shop: Shop, online: bool) -> str:
+        """Headquarters is asked; what it does not answer is taken on trust, below the caps."""
+        device = f"{shop.name}/{self.chance.randrange(DEVICES)}"
+        refused = shop.honour_given(visit.voucher_id, device, visit.at_s)
+        if refused in ("", "already_redeemed", "not_admitted") or not online:
+            return refused and (refused if refused in ("already_redeemed", "not_admitted") else self._take(visit, shop, device))
+        claim_id = f"{self.chance.getrandbits(64):x}"
+        for _ in range(TRIES):
+            if self.chance.random() < DROPPED:
+                continue
+            said = self.hq.claim(claim_id, visit.voucher_id, Asked(shop.name, None, 1), visit.at_s)
+            if self.chance.random() < DROPPED:
+                continue
+            if isinstance(said, str):
+                return said
+            shop.hold(said)
+            return shop.honour_given(visit.voucher_id, device, visit.at_s)
+        return self._take(visit, shop, device)
+
+    def _take(self, visit: Visit, shop: Shop, device: str) -> str:
+        return shop.honour_on_trust(visit.voucher_id, device, visit.at_s)
 
     def _fetch(self, visit: Visit, shop: Shop, online: bool) -> str:
         """Ask by the shop's line, or by the shopper's phone."""
@@ -185,6 +218,10 @@ class Day:
     def _talk(self, shop: Shop, now_s: int) -> None:
         """Rows go up, openings and recalls come down; any of it may be lost."""
         self.hq.take(shop.name, shop.start)
+        self.worst_window = max(self.worst_window, self.hq.losses[shop.name] - self._settled[shop.name])
+        if self.chance.random() >= DROPPED:
+            shop.hear(self.hq.marks)
+            self._settled[shop.name] = self.hq.losses[shop.name]
         newest = self.hq.openings.get(shop.name, (0, ""))[0]
         if not shop.start.proven or shop.book.opening < newest:
             opened = self.hq.opening(shop.name, shop.start)
@@ -225,31 +262,43 @@ class Day:
 
     def summary(self) -> dict[str, float]:
         """What came of it."""
-        spent, lost = Counter[str](), Counter[str]()
+        spent, lost, unsent = Counter[str](), Counter[str](), self._unsent()
         for shop in self.shops:
             for start in shop.starts:
                 for row in start.rows:
-                    if isinstance(row, VoucherRedeemed):
+                    if isinstance(row, VoucherRedeemed | RiskTaken):
                         spent[row.voucher_id] += row.units
             for use in shop.lost:
                 lost[use.voucher_id] += use.units
         found: dict[str, float] = {f"double_spends_{kind}": 0 for kind in CLASSES}
-        realised = 0
+        realised = risk_uses = unbooked = 0
         for voucher_id, (kind, units) in self.issued.items():
             stand = self.hq.stands.get(voucher_id)
             exposed, refunded = (stand.exposed, stand.left if stand.ended else 0) if stand is not None else (0, 0)
             over = spent[voucher_id] - lost[voucher_id] + refunded - units
+            if kind == RISK:
+                risk_uses += max(0, over)
+                unbooked += max(0, over - exposed - self.hq.lost_units[voucher_id] - unsent[voucher_id])
+                continue
             realised += max(0, min(over, exposed))
             found[f"double_spends_{kind}"] += max(0, over - exposed) > 0
         return found | {
             "honest_served": round(self.served["granted"] / max(1, self.shown["granted"]), 4),
-            **{f"honest_served_{kind}": round(self.served[kind] / max(1, self.shown[kind]), 4) for kind in CLASSES[1:]},
+            **{f"honest_served_{kind}": round(self.served[kind] / max(1, self.shown[kind]), 4) for kind in KINDS[1:]},
             "exposure_over_cap": round(realised / self.booked, 3) if self.booked else 0.0,
+            "risk_double_spends": risk_uses, "risk_unbooked": unbooked, "risk_lost_minor": sum(self.hq.losses.values()),
+            "risk_loss_over_cap": round(max(self.worst_window, unsent.total() * TERMS.worth_minor) / TERMS.per_shop_minor, 3),
             "exposed_units": self.booked, "lost_with_disks": sum(lost.values()),
             "alone_double_spends": sum(max(0, uses - 1) for uses in self.alone.values()),
             "line_only_served": round(self.line_only["served"] / max(1, self.line_only["shown"]), 4),
             "presentations": len(self.visits),
         }  # fmt: skip
+
+    def _unsent(self) -> Counter[str]:
+        """What destroyed boxes took on trust and will never tell, by voucher."""
+        gone = [shop for shop in self.shops if shop.name in self.hq.destroyed]
+        rows = [row for shop in gone for start in shop.starts for row in start.rows[self.hq.marks.get(start.name, 0) :]]
+        return Counter(row.voucher_id for row in rows if isinstance(row, RiskTaken) and not row.number)
 
 
 def measure(seeds: list[int], vouchers: int, shops: int, quiet: bool) -> dict[str, float]:
@@ -266,7 +315,7 @@ def measure(seeds: list[int], vouchers: int, shops: int, quiet: bool) -> dict[st
                 elif "served" in key:
                     total[key] = min(total[key], value)
                 else:
-                    total[key] = max(total[key], value) if key == "exposure_over_cap" else total[key] + value
+                    total[key] = max(total[key], value) if key.endswith("_over_cap") else total[key] + value
     return total
 
 

@@ -11,9 +11,9 @@ from typing import Final
 from msgspec import Struct
 
 from cloud_bridge.envelope import Chunk, Want
-from gateway.signed import DOCUMENT_NAMES, MEMBER_NAMES, OPENING_NAME, DocumentRef, Manifest
+from gateway.signed import DOCUMENT_NAMES, MEMBER_NAMES, RARE_NAMES, DocumentRef, Manifest
 
-KNOWN: Final = (*DOCUMENT_NAMES, OPENING_NAME)
+KNOWN: Final = (*DOCUMENT_NAMES, *RARE_NAMES)
 ASK_AGAIN_S: Final = 2.0
 MAX_DOCUMENT_B: Final = 64 * 1024 * 1024
 

@@ -9,15 +9,17 @@ import logging
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from gateway.anywhere import Known, known
 from gateway.codes import CodeKind, Recognised, short_identifier
 from gateway.errors import MalformedFrame
 from gateway.roll import Roll
 from gateway.rules.definitions import Campaigns, read_campaigns
 from gateway.signed import (
+    ANYWHERE_NAME,
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
     MEMBER_NAMES,
-    OPENING_NAME,
+    RARE_NAMES,
     CampaignLimit,
     Document,
     Order,
@@ -53,6 +55,7 @@ class Catalog:
         self.staff: dict[str, Staff] = {}
         self.campaigns = Campaigns()
         self.roll = Roll()
+        self.anywhere = Known()
         self.revoked_devices: frozenset[str] = frozenset()
         self.retired = False  # HQ has revoked this box
 
@@ -65,7 +68,7 @@ class Catalog:
         if digest(sealed) != sha256:
             raise MalformedFrame("a document whose bytes are not those of its manifest", "The bridge will fetch it again")
         document = unseal(DOCUMENT_TAG, sealed, self._hq, Document)
-        if document.gateway != self._gateway or document.name not in (*DOCUMENT_NAMES, OPENING_NAME):
+        if document.gateway != self._gateway or document.name not in (*DOCUMENT_NAMES, *RARE_NAMES):
             raise MalformedFrame(f"a document for {document.gateway}, named {document.name}", "Headquarters must address it to this box")
         Keyring(document)  # every key is one
         return document
@@ -76,7 +79,7 @@ class Catalog:
 
     def resolve(self, found: Recognised) -> list[str]:
         """The vouchers and orders a code without signature may stand for; of several issuers each may have one of its number."""
-        listed = opaque.find(found.typed, self.codes)
+        listed = opaque.find(found.typed, self.codes) or opaque.find(found.typed, self.anywhere.digests)
         if listed is not None:
             return [listed]
         if found.kind is not CodeKind.SHORT:
@@ -105,6 +108,8 @@ class Catalog:
             self.campaigns = read_campaigns(bytes(one) for one in document.campaigns)
             for error in self.campaigns.problems:
                 log.warning("campaign %s is not served: %s. %s", error.campaign, error.problem, error.hint)
+        elif document.name == ANYWHERE_NAME:
+            self.anywhere = known(document.anywhere, document.issued_us)
         elif document.name == "devices":
             self.revoked_devices = frozenset(document.devices)
             self.retired = document.retired

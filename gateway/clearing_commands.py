@@ -28,7 +28,7 @@ def add_to(app: typer.Typer, hq_app: typer.Typer) -> None:
 
 def issue(
     vouchers: Annotated[
-        Path, typer.Argument(help="CSV, UTF-8; title_zh needed: store,title_en,uses,value_minor,valid_days,campaign,count.")
+        Path, typer.Argument(help="CSV, UTF-8; title_zh needed: store,title_en,uses,value_minor,valid_days,campaign,count,voucher_class.")
     ],
     codes: Annotated[Path, typer.Option(help="The CSV of codes to write. Codes are money: keep it to yourself.")] = Path("codes.csv"),
     out: Annotated[Path | None, typer.Option(help="A PDF of QR codes to write; of many, several: sheet-001.pdf and so on.")] = None,

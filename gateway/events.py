@@ -28,12 +28,20 @@ from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
 from gateway.posted import SalePosted as SalePosted
 from gateway.posted import SoldLine as SoldLine
+from gateway.risked import OpenCodeHeld as OpenCodeHeld
+from gateway.risked import OpenCodeUsed as OpenCodeUsed
+from gateway.risked import RiskHeld as RiskHeld
+from gateway.risked import RiskTaken as RiskTaken
 from gateway.sales import ActionDenied as ActionDenied
 from gateway.sales import AuthorizationEnded as AuthorizationEnded
 from gateway.sales import RedemptionRefused as RedemptionRefused
 from gateway.sales import RedemptionReversed as RedemptionReversed
 from gateway.sales import VoucherAuthorized as VoucherAuthorized
 from gateway.sales import VoucherRedeemed as VoucherRedeemed
+from gateway.visits import OccupancyEstimated as OccupancyEstimated
+from gateway.visits import SubjectKind as SubjectKind
+from gateway.visits import VisitEnded as VisitEnded
+from gateway.visits import VisitStarted as VisitStarted
 
 
 class Lane(IntEnum):
@@ -51,13 +59,6 @@ class DoorState(StrEnum):
     CLOSED = "closed"
 
 
-class SubjectKind(StrEnum):
-    """Who may be followed through the shop; nobody else is."""
-
-    TAG = "tag"  # owned by the shop: a trolley, a demo tag
-    MEMBER = "member"  # a member whose app carries consent
-
-
 # ---------------------------------------------------------------- stated by drivers
 
 
@@ -68,41 +69,6 @@ class CodePresented(Event, frozen=True):
     presentation_id: str  # 32 hex digits, chosen by the reader: the idempotency key
     symbology_id: str  # AIM identifier such as "]Q1"; "]X0" for typed text
     payload: bytes  # at most 4,296 bytes; never stored
-
-
-class VisitStarted(Event, frozen=True):
-    """A tag or a consenting member came into a zone. Stated by the radio, stored in lane 1."""
-
-    read_point: str
-    visit_id: str
-    subject: str  # reference of the tag or member, never an address
-    subject_kind: SubjectKind
-    zone: str
-    event_time: Instant
-
-
-class VisitEnded(Event, frozen=True):
-    """The visit is over; the exit is dated back to when the subject was last near. Stated by the radio, stored in lane 1."""
-
-    read_point: str
-    visit_id: str
-    subject: str
-    subject_kind: SubjectKind
-    zone: str
-    dwell_s: float
-    event_time: Instant
-
-
-class OccupancyEstimated(Event, frozen=True):
-    """How many phones of strangers are about: an estimate with its 90 % interval, never a count. Lane 1."""
-
-    read_point: str
-    zone: str
-    window_s: float
-    estimate: float | None  # None: below the threshold of 5, shown as "<5"
-    low: float
-    high: float
-    event_time: Instant
 
 
 class DoorEdgeSensed(Event, frozen=True):
@@ -361,6 +327,10 @@ Row = (
     | MemberLookedUp
     | LookupsLocked
     | LookupsUnlocked
+    | RiskTaken
+    | RiskHeld
+    | OpenCodeUsed
+    | OpenCodeHeld
     | CompartmentOpenIntended
     | IntentSettled
     | DoorOpened

@@ -70,6 +70,12 @@ class RedemptionReversed(Event, frozen=True):
     staff: str | None
     device: str | None
     event_time: Instant
+    number: int = 0  # of the assignment it was used under, which it returns to
+
+    @property
+    def spent(self) -> int:
+        """What it gives back of an assignment: uses, or of a lease minor units or points."""
+        return self.amount_minor or self.units
 
 
 class ActionDenied(Event, frozen=True):

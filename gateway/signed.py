@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from msgspec import Struct, field
 
+from gateway.anywhere import ANYWHERE_NAME as ANYWHERE_NAME
+from gateway.anywhere import Anywhere as Anywhere
 from gateway.claimed import AssignmentStand as AssignmentStand
 from gateway.claimed import Claim as Claim
 from gateway.claimed import Claimed as Claimed
@@ -365,7 +367,7 @@ class Document(Struct, frozen=True):
     """A whole, versioned document for one box. Exactly the lists its name stands for are filled."""
 
     gateway: str
-    name: str  # one of `DOCUMENT_NAMES`, or `OPENING_NAME`
+    name: str  # one of `DOCUMENT_NAMES` or `RARE_NAMES`
     version: int
     issued_us: int
     keys: list[TokenKey] = field(default_factory=list)
@@ -379,11 +381,13 @@ class Document(Struct, frozen=True):
     opening: Opening | None = None  # in "opening" only; its version is the opening's number
     campaigns: list[msgspec.Raw] = field(default_factory=list)  # each read for itself, by `gateway.rules.definitions`
     members: MemberList | None = None  # in "members" (all of them) and "members_recent" (who has changed since)
+    anywhere: Anywhere | None = None  # in "anywhere" only
 
 
 MEMBER_NAMES: Final = ("members", "members_recent")
 DOCUMENT_NAMES: Final = ("keys", "vouchers", "orders", "staff", "devices", "campaigns", *MEMBER_NAMES)  # every box has each of these
 OPENING_NAME: Final = "opening"  # pressed for a start that needs one
+RARE_NAMES: Final = (OPENING_NAME, ANYWHERE_NAME)  # there is none until there is something to say
 
 
 def digest(sealed: bytes) -> str:

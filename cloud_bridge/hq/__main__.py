@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from cloud_bridge.hq import backups, devices, enrolment, registry
 from cloud_bridge.hq.account_api import Accounts, account_routes
+from cloud_bridge.hq.anywhere_api import anywhere_routes
 from cloud_bridge.hq.broker import OWN_NAME, BrokerAddress, BrokerFiles, EmbeddedBroker, Fence
 from cloud_bridge.hq.bulk import bulk_routes
 from cloud_bridge.hq.clearing_api import clearing_routes
@@ -121,6 +122,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     people = MemberOffice(store, press, ingest, clock, erasing)
     earned = Accounts(store, press, ingest, clock)
     more += [member_routes(people), account_routes(earned)]
+    more.append(anywhere_routes(office))
     app = application(office, fleet, token, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import segno
@@ -84,11 +84,21 @@ class NewVoucher(_Body):
     value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     partial: bool = Field(False, description="`value_minor` is a face value that is spent in parts.")
     practice: bool = Field(False, description="For training: everything happens, nothing counts.")
+    voucher_class: Literal["store_bound", "granted", "hq_live", "leased", "bounded_risk", "open_code"] = Field(
+        "store_bound", description="Any other than store_bound is for any shop: the answer says where to issue it."
+    )
     windows: list[tuple[Moment, Moment]] = Field([], max_length=20, description="Booked slots [from, to], seconds since 1970 UTC.")
 
     def ask(self) -> VoucherAsk:
-        """As it is issued."""
-        fields = self.model_dump(exclude={"partial", "practice", "windows"}) | {"title_en": self.title_en or self.title_zh}
+        """As it is issued.
+
+        Raises:
+            RefusedAsk: It is not bound to a shop.
+        """
+        if self.voucher_class != "store_bound":
+            path = "/api/open-codes" if self.voucher_class == "open_code" else "/api/assigned"
+            raise RefusedAsk(422, f"a voucher of class {self.voucher_class} is bound to no shop", f"Issue it by POST {path}")
+        fields = self.model_dump(exclude={"partial", "practice", "windows", "voucher_class"}) | {"title_en": self.title_en or self.title_zh}
         return VoucherAsk(**fields, shape=Shape(self.partial, self.practice, self.windows))
 
 

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_bridge.hq import assignments, issuers, once
+from cloud_bridge.hq import assignments, issuers, once, risks
 from cloud_bridge.hq.api import Words
 from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.documents import DAY_S, ISSUER, START_SLACK_S, Press
@@ -22,7 +22,10 @@ from gateway.rules.assigning import Stand, Wish
 from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
 
 SECRET_B: Final = 16
-CLASSES: Final = {"granted": VoucherClass.GRANTED, "hq_live": VoucherClass.HQ_LIVE, "leased": VoucherClass.LEASED}
+CLASSES: Final = {
+    "granted": VoucherClass.GRANTED, "hq_live": VoucherClass.HQ_LIVE, "leased": VoucherClass.LEASED,
+    "bounded_risk": VoucherClass.BOUNDED_RISK,
+}  # fmt: skip
 
 
 class NewAssigned(BaseModel):
@@ -31,7 +34,7 @@ class NewAssigned(BaseModel):
     model_config = ConfigDict(extra="forbid")
     title_zh: Words
     title_en: str = Field("", max_length=80)
-    voucher_class: Literal["granted", "hq_live", "leased"] = "granted"
+    voucher_class: Literal["granted", "hq_live", "leased", "bounded_risk"] = "granted"
     valid_days: Annotated[int, Field(ge=1, le=3650)] = 30
     campaign: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
     uses: Annotated[int, Field(ge=1, le=255)] = 1
@@ -58,6 +61,16 @@ def issue(press: Press, asked: NewAssigned, now_us: int, key_id: int, secret: by
     return row, secret.hex()
 
 
+def refuse_without_terms(db: Connection, voucher_class: str, campaign: int) -> None:
+    """Look whether vouchers of a class may be issued for a campaign.
+
+    Raises:
+        RefusedAsk: Nobody has said how much shops may take on trust, and who bears a loss.
+    """
+    if voucher_class == "bounded_risk" and risks.terms_for(risks.in_force(db), campaign) is None:
+        raise RefusedAsk(409, f"campaign {campaign} has no terms of what shops may take on trust", "Declare them: POST /api/risk/terms")
+
+
 def routes(office: Office, page: str) -> APIRouter:
     """The routes; `page` is where shoppers reach headquarters."""
     router = APIRouter(prefix="/api", tags=["assigned vouchers"])
@@ -66,6 +79,7 @@ def routes(office: Office, page: str) -> APIRouter:
     @router.post("/assigned", status_code=201, summary="Issue a voucher for any shop; its link and the secret in it are shown this once")
     async def new(body: NewAssigned, asking: Asking) -> dict[str, Any]:
         key_id = await office.store.read(partial(issuers.signing_key_id, own=office.press.own_keys))
+        await office.store.read(partial(refuse_without_terms, voucher_class=body.voucher_class, campaign=body.campaign))
         row, secret = issue(office.press, body, office.now_us(), key_id)
         made = await office.store.write(
             partial(once.do, once=asking, now_us=office.now_us(), make=partial(_insert, row=row), name_of=_name)

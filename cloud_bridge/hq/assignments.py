@@ -12,15 +12,18 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from cloud_bridge.hq import news
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import Released, SettledThrough, VoucherRedeemed
-from gateway.rules.assigning import Asked, Assigner, Given, Refused, Stand, Wish
+from gateway.rules.assigning import ENDED, Asked, Assigner, Given, Refused, Stand, Wish
 from gateway.signed import AssignmentStand
 from gateway.token import VoucherClass
 
 GRANT_S: Final = 3_600  # how long what is given holds: so long a box that went dark keeps others waiting, at most
 RULES: Final = Assigner()
+SHARED: Final = (VoucherClass.LEASED, VoucherClass.BOUNDED_RISK, VoucherClass.OPEN_CODE)  # several boxes may hold a share
+DENIED: Final = (VoucherClass.BOUNDED_RISK, VoucherClass.HQ_LIVE)  # shops may take these on trust: they hear what is cancelled
 _decode = msgspec.json.Decoder(Stand).decode
 
 
@@ -73,9 +76,10 @@ def give(db: Connection, voucher_id: str, asked: Asked, now_s: int) -> Given | R
         return Refused("expired")
     if is_destroyed(db, asked.gateway):
         return Refused("box_retired")
-    if row.voucher_class != VoucherClass.LEASED:
+    if row.voucher_class not in SHARED:
         asked = msgspec.structs.replace(asked, units=0)
-    end_s = min(row.not_after_s, max(now_s + GRANT_S, settled_s(db, asked.gateway) + GRANT_S))
+    lasts_s = _lasts_s(db, row)
+    end_s = min(row.not_after_s, max(now_s + lasts_s, settled_s(db, asked.gateway) + lasts_s))
     given = RULES.give(row.stand, asked, now_s, end_s)
     if isinstance(given, Given):
         _keep(db, given.stand)
@@ -93,6 +97,10 @@ def wish(db: Connection, voucher_id: str, wanted: Wish) -> Stand:
         raise RefusedAsk(404, f"there is no assigned voucher {voucher_id}")
     stand = RULES.wished(row.stand, wanted)
     _keep(db, stand)
+    if wanted in ENDED and row.voucher_class in DENIED:
+        news.deny(db, voucher_id, row.not_after_s)
+    elif row.voucher_class == VoucherClass.OPEN_CODE:
+        news.tell_all(db)
     return stand
 
 
@@ -247,6 +255,18 @@ def _keep(db: Connection, stand: Stand) -> None:
     rows = [(one.gateway, stand.voucher_id, one.number, one.latest_s, 0) for one in stand.gone]
     rows += [(one.gateway, stand.voucher_id, one.number, one.latest_s, 1) for one in stand.kept]
     db.put("holdings", rows, "(gateway, voucher_id, number) DO UPDATE SET latest_s = excluded.latest_s, live = excluded.live")
+
+
+def keep(db: Connection, stand: Stand) -> None:
+    """A row changed what nobody holds; nothing left headquarters by it."""
+    _keep(db, stand)
+
+
+def _lasts_s(db: Connection, row: AssignedRow) -> int:
+    if row.voucher_class != VoucherClass.OPEN_CODE:
+        return GRANT_S
+    found = db.execute("SELECT lease_s FROM open_codes WHERE voucher_id = ?", (row.voucher_id,)).fetchone()
+    return int(found[0]) if found is not None else GRANT_S
 
 
 def _json(stand: Stand) -> str:

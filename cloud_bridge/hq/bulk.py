@@ -6,14 +6,14 @@ Those beyond are honoured all the same, for their signed code says everything; o
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 from fastapi import APIRouter
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_bridge.hq import assigned_api, assignments, issuers, registry
+from cloud_bridge.hq import assigned_api, assignments, issuers, registry, risks
 from cloud_bridge.hq.api import Words
 from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, MOST_LIVE, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change
@@ -21,6 +21,7 @@ from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Connection
+from gateway.anywhere import RiskTerms
 
 AT_ONCE: Final = 500  # pieces of one transaction: some 0.2 s, during which no row of a shop is taken
 MOST_LISTED: Final = MOST_LIVE // 2
@@ -40,6 +41,7 @@ class Piece(Struct, frozen=True, kw_only=True, omit_defaults=True):
     value_minor: int = 0
     valid_days: int = 30
     campaign: int = 1
+    voucher_class: str = ""  # empty: bound to its shop, or granted
 
 
 class Made(Struct, frozen=True, kw_only=True):
@@ -71,6 +73,9 @@ class NewPiece(BaseModel):
     value_minor: Annotated[int, Field(ge=0, le=MOST_MINOR)] = 0
     valid_days: Annotated[int, Field(ge=1, le=MOST_DAYS)] = 30
     campaign: Annotated[int, Field(ge=0, le=MOST_MINOR)] = 1
+    voucher_class: Literal["", "store_bound", "granted", "hq_live", "leased", "bounded_risk"] = Field(
+        "", description="Empty: bound to its shop, or granted. A store_bound one names its shop, any other none."
+    )
 
 
 class NewPieces(BaseModel):
@@ -87,7 +92,8 @@ def issue(db: Connection, press: Press, pieces: Sequence[Piece], now_us: int) ->
         RowRefused: Some shop does not exist; by place.
     """
     known = {row.store: row for row in registry.boxes(db)}
-    wrong = {place: f"there is no shop {one.store}" for place, one in enumerate(pieces) if one.store and one.store not in known}
+    terms = risks.in_force(db)
+    wrong = {place: why for place, one in enumerate(pieces) if (why := _wrong(one, known, terms))}
     if wrong:
         raise RowRefused(wrong, "vouchers cannot be issued")
     key_id, listed, made = issuers.signing_key_id(db, press.own_keys), _Listed(db, now_us), list[Made]()
@@ -102,6 +108,21 @@ def issue(db: Connection, press: Press, pieces: Sequence[Piece], now_us: int) ->
     for row in listed.changed:
         press.seal(db, row, "vouchers", now_us)
     return made, listed.changed
+
+
+def _wrong(one: Piece, known: dict[str, BoxRow], terms: list[RiskTerms]) -> str:
+    """Why a piece cannot be issued; empty: it can."""
+    if one.store and one.store not in known:
+        return f"there is no shop {one.store}"
+    if one.voucher_class not in ("", "store_bound", *assigned_api.CLASSES):
+        return f"nobody knows the class {one.voucher_class[:20]}: store_bound, " + ", ".join(assigned_api.CLASSES)
+    if one.voucher_class and (one.voucher_class == "store_bound") is not bool(one.store):
+        return (
+            "a store_bound voucher names its shop" if not one.store else f"a {one.voucher_class} voucher is for any shop: leave store empty"
+        )
+    if one.voucher_class == "bounded_risk" and risks.terms_for(terms, one.campaign) is None:
+        return f"campaign {one.campaign} has no terms of what shops may take on trust: declare them (POST /api/risk/terms)"
+    return ""
 
 
 class _Listed:
@@ -146,7 +167,7 @@ def _for_shop(db: Connection, press: Press, one: Piece, row: BoxRow, key_id: int
 def _for_any(db: Connection, press: Press, one: Piece, key_id: int, now_us: int) -> Made:
     asked = assigned_api.NewAssigned(
         title_zh=one.title_zh, title_en=one.title_en, valid_days=one.valid_days, campaign=one.campaign, uses=one.uses,
-        value_minor=one.value_minor,
+        value_minor=one.value_minor, voucher_class=cast(Any, one.voucher_class or "granted"),
     )  # fmt: skip
     row, secret = assigned_api.issue(press, asked, now_us, key_id, press.link_secret(one.piece, assigned_api.SECRET_B))
     assignments.insert(db, row)

@@ -16,7 +16,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cloud_bridge.hq.settlement import SUMMED, Lanes, Owed, Settlement
+from cloud_bridge.hq.settlement import SUMMED, Lanes, Loss, Owed, Settlement
 from gateway.errors import ConfigError, MalformedFrame
 from gateway.signed import public_hex
 
@@ -40,6 +40,8 @@ def write(settlement: Settlement, key: Ed25519PrivateKey) -> str:
         ["total", *OWED], *(_owed("total", one) for one in settlement.totals),
         ["box", *Lanes.__struct_fields__],
         *(["box", *(str(getattr(one, name)) for name in Lanes.__struct_fields__)] for one in settlement.boxes),
+        *([["loss", *Loss.__struct_fields__]] if settlement.losses else []),
+        *(["loss", *(str(getattr(one, name)) for name in Loss.__struct_fields__)] for one in settlement.losses),
     ]  # fmt: skip
     out = io.StringIO()
     signature = key.sign(_signed(lines)).hex()

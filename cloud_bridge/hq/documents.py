@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import campaigns, devices, issuers, members, shapes
+from cloud_bridge.hq import campaigns, devices, issuers, members, risks, shapes
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
 from gateway.phones import region_secret
 from gateway.rules.definitions import encode_campaign
 from gateway.signed import (
+    ANYWHERE_NAME,
     DOCUMENT_NAMES,
     DOCUMENT_TAG,
     MANIFEST_TAG,
@@ -194,6 +195,8 @@ class Press:
         for name in DOCUMENT_NAMES:
             if name != "members_recent":  # comes with "members"
                 self.seal(db, row, name, now_us)
+        if risks.exists(db):
+            self.seal_anywhere(db, row, now_us)
 
     def seal(self, db: Connection, row: BoxRow, name: str, now_us: int) -> None:
         """Make the next version of a document."""
@@ -233,12 +236,20 @@ class Press:
         self._put(db, Document(row.gateway, OPENING_NAME, number, now_us, opening=opening))
         return number
 
+    def seal_anywhere(self, db: Connection, row: BoxRow, now_us: int) -> None:
+        """Make the next version of what any shop may honour."""
+        version = self._next_version(db, row, ANYWHERE_NAME)
+        self._put(db, Document(row.gateway, ANYWHERE_NAME, version, now_us, anywhere=risks.told(db, row, now_us)))
+        db.put("anywhere_told", [(row.gateway, now_us, 0)], "(gateway) DO UPDATE SET told_us = excluded.told_us, wanted = 0")
+
     def seal_after_restore(self, db: Connection, row: BoxRow, now_us: int) -> None:
         """Make a box's documents anew if they are of before the restore: what the shop holds is newer than those."""
         found = db.execute("SELECT name, version FROM documents WHERE gateway = ?", (row.gateway,)).fetchall()
         for name, version in found:
             if version < self._floor and name in DOCUMENT_NAMES:
                 self.seal(db, row, name, now_us)
+            elif version < self._floor and name == ANYWHERE_NAME:
+                self.seal_anywhere(db, row, now_us)
 
     def seal_new_keys(self, db: Connection, row: BoxRow, now_us: int) -> None:
         """Make a box's `keys` anew if it has others than are in force: a key of ours came with this start."""

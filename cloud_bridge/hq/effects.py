@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import accounts, assignments, devices, joining, openings, timing
+from cloud_bridge.hq import accounts, assignments, devices, joining, openings, shared, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -22,6 +22,7 @@ from gateway.events import (
     IntentSettled,
     MemberBound,
     MemberRecognised,
+    OpenCodeUsed,
     ParcelCollected,
     ParcelStaged,
     PointsAccrued,
@@ -29,6 +30,7 @@ from gateway.events import (
     RedemptionReversed,
     Released,
     RevisitAsked,
+    RiskTaken,
     Row,
     SalePosted,
     SettledThrough,
@@ -127,6 +129,7 @@ def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None
     units, minor = (0, 0) if again else (-event.units, -event.amount_minor)
     gave = event.campaign, units, minor, event.redemption_id
     _use(db, row, event.voucher_id, "reversed", "", event.station, event.staff, event.event_time.wall_us, gave)
+    shared.taken_back(db, row, event)
 
 
 def _held(db: Connection, row: StoredRow, event: VoucherAuthorized) -> None:
@@ -193,8 +196,10 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     RedemptionReversed: _reversed,
     VoucherAuthorized: _held,
     AuthorizationEnded: _let_go,
-    Released: assignments.released,
-    SettledThrough: assignments.settled,
+    Released: shared.released,
+    SettledThrough: shared.settled,
+    RiskTaken: shared.taken,
+    OpenCodeUsed: shared.code_used,
     RedemptionRefused: _refused,
     SalePosted: joining.sold,
     MemberBound: accounts.bound,

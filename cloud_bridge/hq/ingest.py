@@ -37,6 +37,7 @@ from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Store, StoreAway
 from cloud_bridge.hq.streams import Place
 from cloud_bridge.hq.take import Taken, Verdict, take
+from cloud_bridge.hq.telling import Telling
 from cloud_bridge.mqtt import Incoming, Mqtt
 from cloud_bridge.topics import ALL_UP, parse_up
 from gateway.clock import Clock
@@ -113,6 +114,7 @@ class Ingest:
             others=broker.others,
         )  # fmt: skip
         self._echo = Echo(self._mqtt)
+        self.telling = Telling(store, press, self._now_us, self.announce)
 
     @property
     def connected(self) -> bool:
@@ -133,6 +135,7 @@ class Ingest:
             tasks.create_task(self._answer_small())
             tasks.create_task(self._announce_all())
             tasks.create_task(self._watch_presence())
+            tasks.create_task(self.telling.run())
 
     async def learn_boxes(self) -> None:
         """Read the registry again: a box was enrolled, or revoked."""
@@ -227,6 +230,7 @@ class Ingest:
                 await self.announce(row)
             self._answer_batch(row, header, result)
             opened.incoming.ack()
+        self.telling.wake()
         self._feed.tell(Change(tuple(row for result in taken for row in result.rows)))
 
     def _answer_batch(self, row: BoxRow, header: Header, result: Taken) -> None:

@@ -35,7 +35,8 @@ NUMBERS: Final = {  # lowest, highest, what an empty field means
     "uses": (1, MOST_USES, 1), "value_minor": (0, MOST_MINOR, 0), "valid_days": (1, MOST_DAYS, 30), "campaign": (0, MOST_MINOR, 1),
     "count": (1, 1_000_000, 1),
 }  # fmt: skip
-COLUMNS: Final = ("store", *NEEDED, "title_en", *NUMBERS)
+COLUMNS: Final = ("store", *NEEDED, "title_en", *NUMBERS, "voucher_class")
+VOUCHER_CLASSES: Final = ("store_bound", "granted", "hq_live", "leased", "bounded_risk")
 STORE: Final = re.compile(r"[A-Za-z0-9_-]{0,40}")
 MOST_PIECES: Final = 1_000_000
 MAX_TITLE: Final = 80
@@ -214,6 +215,9 @@ def _wrong(row: dict[str, Any], given: dict[str, str]) -> list[str]:
     if "title_zh" not in given:
         wrong.append("title_zh is empty: say what the voucher is for")
     wrong += [f"{key} has more than {MAX_TITLE} letters" for key in ("title_zh", "title_en") if len(given.get(key, "")) > MAX_TITLE]
+    if (voucher_class := given.get("voucher_class", "granted")) not in VOUCHER_CLASSES:
+        nearest = difflib.get_close_matches(voucher_class[:20], VOUCHER_CLASSES, n=1, cutoff=0.0)
+        wrong.append(f"nobody knows the class `{voucher_class[:20]}`: did you mean `{nearest[0]}`? (open codes: POST /api/open-codes)")
     for key, (lowest, highest, _) in NUMBERS.items():
         if key in given and not _is_between(given[key], lowest, highest):
             wrong.append(f"{key} `{given[key][:20]}` is not a whole number from {lowest} to {highest}")
@@ -229,6 +233,7 @@ def _line(number: int, given: dict[str, str], order: str, seen: Counter[str]) ->
     numbers = {key: int(given.get(key, default)) for key, (_, _, default) in NUMBERS.items()}
     count = numbers.pop("count")
     words = {"store": given.get("store", ""), "title_zh": given["title_zh"], "title_en": given.get("title_en", "")}
+    words |= {"voucher_class": given["voucher_class"]} if "voucher_class" in given else {}  # a file of before keeps its keys
     content = msgspec.json.encode([order, words, numbers]).decode()
     seen[content] += 1
     key = hashlib.sha256(f"{content}\n{seen[content]}".encode()).hexdigest()[:32]

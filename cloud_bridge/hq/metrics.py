@@ -44,6 +44,14 @@ def expose(shops: list[dict[str, Any]], rejected: dict[str, int], connected: boo
         gauge("hq_rows_produced", "Rows the box says it has written", [(labels, produced) for labels, (produced, _) in marks]),
         gauge("hq_rows_stored", "Rows of the box that are stored here", [(labels, mark) for labels, (_, mark) in marks]),
         gauge("hq_rows_quarantined", "Rows of the box that nobody here can read", [(labels, shop["quarantined"]) for labels, shop in of]),
+        gauge("hq_risk_cap_minor", "What the shop may take on trust", [(labels, s["risk"]["cap_minor"]) for labels, s in of]),
+        gauge("hq_risk_open_minor", "What may be open of that, at most", [(labels, s["risk"]["open_at_most_minor"]) for labels, s in of]),
+        counter("hq_risk_realised_minor", "What of it was loss", [(labels, shop["risk"]["realised_minor"]) for labels, shop in of]),
+        counter(
+            "hq_double_spend_total",
+            "Uses beyond what a voucher is good for, by class",
+            [({**labels, "class": name}, n) for labels, shop in of for name, n in _double(shop)],
+        ),
         counter("hq_rejected_total", "Messages not taken, by kind", [({"kind": kind}, n) for kind, n in sorted(rejected.items())]),
     ]
     families += [
@@ -51,6 +59,11 @@ def expose(shops: list[dict[str, Any]], rejected: dict[str, int], connected: boo
         for name in NUMBERS
     ]
     return "".join(families)
+
+
+def _double(shop: dict[str, Any]) -> list[tuple[str, int]]:
+    """Of `store_bound` none is ever due; of `bounded_risk` as many as its caps allow."""
+    return [("store_bound", shop["start"]["overused"]["uses"]), ("bounded_risk", shop["risk"]["losses"])]
 
 
 def _lane(shop: dict[str, Any], lane: Lane) -> tuple[int, int]:

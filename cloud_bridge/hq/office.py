@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from cloud_bridge.hq import issuers, labels, once, openings, registry, reports
+from cloud_bridge.hq import issuers, labels, once, openings, registry, reports, risks
 from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, Issued, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
@@ -259,7 +259,9 @@ class Office:
         heard = self.ingest.presence.heard(row.gateway)
         up = self.ingest.presence.is_up(row.gateway, now_us)
         relay = self.lines.of(row.store)
+        is_current = up and not facts["missing"]["redemptions"] and not (heard is not None and heard.waiting)
         return registry.describe(row) | facts | {
+            "risk": risks.with_open(facts["risk"], is_current),
             "line": "up" if up else "down" if heard else "never",
             "beat_age_s": round((now_us - heard.heard_us) / 1e6, 1) if heard else None,
             "as_of_us": heard.heard_us if heard else None,
@@ -294,6 +296,7 @@ def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None, ingest: In
         "inside": reports.inside(db, row.gateway, now_us),
         "occupancy": reports.occupancy(db, row.gateway),
         "quarantined": reports.quarantined(db, row.gateway),
+        "risk": risks.describe(db, row.gateway),
         "start": openings.describe(db, row.gateway, ingest.openings.unproven(row.gateway), now_us),
         "label_complaints": [{"at_us": one.at_us, "reason": one.reason} for one in labels.complaints(db, row.gateway)],
     }

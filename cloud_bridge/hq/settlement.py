@@ -5,6 +5,9 @@ ledger says, to the row. A day is the shop's own; a reversal counts on the day i
 known: of one that is spent in parts what was spent, of any other its value for each use. What another issuer signed into a code
 stays with the issuer: such uses are counted, without a value.
 
+What shops took on trust and came too late is listed beside that, with who bears it (`losses`): it stands in what is owed as well, so
+of a loss the issuer bears nothing is to be done, and any other is to be taken off of what the issuer pays.
+
 A day is `final` when every box was heard from after it ended, nothing of its money lane is waiting, and no row of it lacks its time.
 """
 
@@ -14,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import registry
+from cloud_bridge.hq import registry, risks
 from cloud_bridge.hq.books import books
 from cloud_bridge.hq.ready import zone
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
@@ -63,6 +66,18 @@ class Lanes(Struct, frozen=True, kw_only=True):
     provisional: str  # empty: final
 
 
+class Loss(Struct, frozen=True, kw_only=True):
+    """What one shop took on trust and somebody else had taken before."""
+
+    issuer: int
+    store: str
+    gateway: str
+    bearer: str  # "issuer", "retailer" or "shop"
+    redemptions: int
+    uses: int
+    loss_minor: int
+
+
 class Settlement(Struct, frozen=True, kw_only=True):
     """A day."""
 
@@ -74,6 +89,7 @@ class Settlement(Struct, frozen=True, kw_only=True):
     owed: list[Owed]
     totals: list[Owed]
     boxes: list[Lanes]
+    losses: list[Loss] = []
 
 
 def settle(db: Connection, day: str, issuer: int | None, currency: str, now_us: int) -> Settlement:
@@ -92,10 +108,11 @@ def settle(db: Connection, day: str, issuer: int | None, currency: str, now_us: 
     totals: dict[int, Owed] = {}
     for one in owed:
         totals[one.issuer] = totals.get(one.issuer, Owed(issuer=one.issuer)).plus(one)
+    lost = [one for row in rows for one in _lost(db, row, bounds[row.gateway]) if issuer in (None, one.issuer)]
     lanes = _lanes(db, rows, {gateway: end_us for gateway, (_, end_us) in bounds.items()}, now_us)
     return Settlement(
         day=day, issuer=issuer, currency=currency, made_us=now_us, provisional=any(one.provisional for one in lanes), owed=owed,
-        totals=[totals[number] for number in sorted(totals)], boxes=lanes,
+        totals=[totals[number] for number in sorted(totals)], boxes=lanes, losses=lost,
     )  # fmt: skip
 
 
@@ -124,6 +141,25 @@ def _owed(db: Connection, row: BoxRow, bounds: tuple[int, int]) -> list[Owed]:
         known = by_issuer.get(issuer, Owed(issuer=issuer, store=row.store, gateway=row.gateway))
         by_issuer[issuer] = known.plus(_one(issuer, kind, units, amount_minor, value_minor))
     return [by_issuer[number] for number in sorted(by_issuer)]
+
+
+def _lost(db: Connection, row: BoxRow, bounds: tuple[int, int]) -> list[Loss]:
+    found = db.execute(
+        f"SELECT u.voucher_id, u.bearer, u.units - u.good, {risks.LOSS} FROM uses x JOIN shared_uses u"  # noqa: S608 - our own names
+        " ON u.gateway = x.gateway AND u.redemption_id = x.redemption_id WHERE x.gateway = ? AND x.at_us >= ?"
+        " AND x.at_us < ? AND x.kind = 'redeemed' AND u.kind = 'risk'"
+        " AND u.reversed = 0 AND u.good < u.units ORDER BY u.id",
+        (row.gateway, *bounds),
+    ).fetchall()
+    sums: dict[tuple[int, str], tuple[int, int, int]] = {}
+    for voucher_id, bearer, uses, loss_minor in found:
+        key = issuer_of(voucher_id), bearer
+        rows, units, minor = sums.get(key, (0, 0, 0))
+        sums[key] = rows + 1, units + uses, minor + loss_minor
+    return [
+        Loss(issuer=key[0], store=row.store, gateway=row.gateway, bearer=key[1], redemptions=one[0], uses=one[1], loss_minor=one[2])
+        for key, one in sorted(sums.items())
+    ]
 
 
 def _one(issuer: int, kind: str, units: int, amount_minor: int, value_minor: int | None) -> Owed:

@@ -539,3 +539,52 @@ CREATE TABLE IF NOT EXISTS point_entries (  -- the account: whatever a member ea
     PRIMARY KEY (gateway, source, source_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS point_entries_member ON point_entries (member_ref, credited_us);
+
+CREATE TABLE IF NOT EXISTS risk_terms (  -- how much shops may take on trust; the highest version of a campaign is in force
+    campaign INTEGER NOT NULL,           -- -1: every campaign that has none of its own
+    version INTEGER NOT NULL,
+    said TEXT NOT NULL,                  -- JSON: `gateway.anywhere.RiskTerms`
+    published_us INTEGER NOT NULL,
+    PRIMARY KEY (campaign, version)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS shared_uses ( -- uses of vouchers more than one shop may decide on, and how they were settled
+    id INTEGER PRIMARY KEY,              -- headquarters' order: who comes first is good
+    gateway TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    redemption_id TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    kind TEXT NOT NULL,                  -- 'risk' or 'code'
+    campaign INTEGER NOT NULL,           -- of the terms
+    bearer TEXT NOT NULL,                -- who bears a loss, by the terms it was taken under
+    number INTEGER NOT NULL,             -- of the assignment; 0: taken on trust
+    units INTEGER NOT NULL,
+    good INTEGER NOT NULL,               -- of them
+    exposure_minor INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    reversed INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (gateway, redemption_id)
+);
+CREATE INDEX IF NOT EXISTS shared_uses_voucher ON shared_uses (voucher_id);
+
+CREATE TABLE IF NOT EXISTS not_on_trust (  -- cancelled, refunded or copied: shops are told by name
+    voucher_id TEXT PRIMARY KEY,
+    not_after_s INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS open_codes (  -- codes that are the same for everybody; their quota is a stand in `assigned`
+    voucher_id TEXT PRIMARY KEY,
+    texts TEXT NOT NULL,                 -- JSON: each spelling; everybody may know them
+    allotment INTEGER NOT NULL,
+    per_member INTEGER NOT NULL,
+    lease_s INTEGER NOT NULL,            -- how long a shop holds an allotment
+    not_before_s INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS anywhere_told (  -- boxes and the document `anywhere`
+    gateway TEXT PRIMARY KEY,
+    told_us INTEGER NOT NULL,            -- when it was made last; 0: never
+    wanted INTEGER NOT NULL              -- there is something new to tell
+) WITHOUT ROWID;

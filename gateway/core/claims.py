@@ -278,6 +278,32 @@ class Claims:
         if through_s and self.book.may_settle(through_s, self._running()):
             self._commit([SettledThrough(through_s, self.book.opening, now)])
 
+    # ------------------------------------------------------------ for others who decide by assignments
+
+    def usable(self, voucher_id: str, units: int) -> Grant | None:
+        """The assignment that allows so many units now."""
+        return self.book.usable(voucher_id, units, self._running(), self._clock.bounds_us()[0])[0]
+
+    def held(self, voucher_id: str) -> Grant | None:
+        """The assignment in force, however much of it is left."""
+        earliest_us = self._clock.bounds_us()[0]
+        return next((one for one in self.book.held(voucher_id) if self.book.refusal(one, 0, self._running(), earliest_us) is None), None)
+
+    def ask(self, voucher_id: str, units: int, station: str) -> "asyncio.Future[str] | None":
+        """Ask headquarters, as for a code that is shown; None: it cannot be asked now."""
+        return self._ask(voucher_id, units, station)
+
+    def named(self, verdict: Verdict) -> Verdict:
+        """The verdict with what headquarters said of the voucher."""
+        return self._named(verdict)
+
+    def give_back(self, voucher_id: str) -> None:
+        """Give a number back that nobody came for, if it is unused and nobody waits."""
+        number = self.book.number(voucher_id)
+        is_asked = any(one.voucher_id == voucher_id for one in self._pending.values())
+        if number and not is_asked and self.book.may_release(voucher_id, number, self._running()):
+            self._commit([Released(voucher_id, number, self.book.opening, self._clock.now())])
+
     # ------------------------------------------------------------ inside
 
     def _running(self) -> Running:

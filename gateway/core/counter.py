@@ -63,7 +63,7 @@ class Asked(Struct, frozen=True):
     device: str | None = None
     basket: Basket | None = None
     whose: Whose = NOBODY
-    member_ref: str | None = None  # who that is
+    member_ref: str | None = None  # who that is, or as the till named them
     member_print: str = ""  # what of it makes the request another one
 
     @property
@@ -133,6 +133,8 @@ class Counter:
         self.used = Used(zone)
         self._practice = Used(zone)
         self._practised_ns = 0
+        # What was held by others' rules is ended by them: `gateway.core.anywhere`.
+        self.finish: Callable[[Verdict, Hold, Shown], Verdict] = lambda verdict, hold, shown: verdict
 
     # ------------------------------------------------------------ a code was shown
 
@@ -225,7 +227,7 @@ class Counter:
         verdict = self._said("redeemed", terms, shown.station, rows, redemption_id=use.redemption_id, authorization_id=authorization_id)
         if hold.state == "live":  # what it held is not left for others, and was counted as held above
             verdict.answer = _give_back(verdict.answer, asked)
-        return verdict
+        return self.finish(verdict, hold, shown)
 
     def void(self, authorization_id: str, actor: Actor, shown: Shown) -> Verdict:
         """End a hold: the voucher is free again. One that ran out by itself is void already."""
@@ -243,7 +245,7 @@ class Counter:
         verdict = self._said("voided", _terms(hold, practice), shown.station, rows, authorization_id=authorization_id)
         verdict.answer = _give_back(verdict.answer, hold.asked) if rows else verdict.answer
         verdict.silent = True
-        return verdict
+        return self.finish(verdict, hold, shown)
 
     def reverse(self, redemption_id: str, actor: Actor, shown: Shown) -> Verdict:
         """Take a redemption back: by the device it was asked from, or a manager, and not later than the campaign allows."""
@@ -282,6 +284,11 @@ class Counter:
         """What a voucher is for, as far as HQ has told."""
         listed = self._catalog.vouchers.get(voucher_id)
         return Text(listed.title_zh, listed.title_en) if listed else NOTHING
+
+    @property
+    def admitted(self) -> bool:
+        """Whether this start may decide."""
+        return self._admitted()
 
     # ------------------------------------------------------------ inside
 

@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.anywhere import Anywhere
 from gateway.core.binding import Binding
 from gateway.core.claims import Claims
 from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
@@ -129,6 +130,8 @@ class Desk:
         self._binding = Binding(self.members, self._road.catalog, clock, config.store)
         self._receipts = Receipts(clock, counter.used, lambda: self._road.catalog.orders, self._binding)
         self._judge.member = Greeting(self.members, clock, self._judge.refuse).present
+        self._anywhere = Anywhere(self._road.catalog, clock, counter, self._claims, self._road, self._knowledge, config.store.number)
+        self._judge.shared, self._road.wanted = self._anywhere.shared, self._anywhere.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
@@ -227,17 +230,18 @@ class Desk:
     def store_view(self) -> StoreView:
         """The shop at a glance."""
         store, now = self.config.store, self.clock.now()
+        risk, quotas = self._anywhere.views()
         return StoreView(
             store=store.store, name_zh=store.name_zh, name_en=store.name_en, epoch=self._ledger.epoch.name, now_us=now.wall_us,
             time_trust=int(now.trust), line=self._road.line(), zones=self._floor.zones(now.wall_us),
             compartments=self._lockers.views(self._judge.order_number), units=self._drivers.views(), screens=self._stations.all(),
             lanes=lanes(self._ledger), documents=dict(self._road.catalog.versions), counts=dict(self._knowledge.counts),
-            admission=self._admissions.view(),
+            admission=self._admissions.view(), risk=risk, quotas=quotas,
         )  # fmt: skip
 
     def meters(self) -> Meters:
         """What can be measured beside it."""
-        return meters(self._ledger, self._knowledge.refused)
+        return meters(self._ledger, self._knowledge.refused, self._anywhere.accepted.counts)
 
     def mark(self, device: Device) -> str:
         """What a paired device should keep, to vouch for this box when it comes back; empty for one that shares its disk."""
@@ -347,7 +351,7 @@ class Desk:
             self.clock, self._ledger, self.devices, self._witnesses, self._judge.used, self._lockers.wall, knowledge.commit, self._committed
         )
         self._road.listener = self._admissions
-        self._admissions.adopt, self._claims.line = self._claims.adopt, frozenset(epoch.name for epoch in epochs)
+        self._admissions.adopt, self._claims.line = self._anywhere.adopt, frozenset(epoch.name for epoch in epochs)
         self._claims.address_of = Passes(gateway, signer, self.clock, self._ledger, epochs).address
         self._name_folds()
         self._road.remember()
@@ -366,6 +370,7 @@ class Desk:
         self._receipts.live_on(tell)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
+        self._anywhere.listen()
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self.members.fold, MemberLookedUp, LookupsLocked, LookupsUnlocked)
         tell(self.members.see, MemberRecognised, VisitStarted)

@@ -43,6 +43,7 @@ class Judge:
         self._wall = wall
         self.used = counter.used
         self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
+        self.shared: Callable[[Presented | str, Shown, Asked], Verdict | None] = lambda presented, shown, asked: None  # any shop's
         self.granted: Callable[[Grant, CodePresented, str, str | None, Clock], Verdict]  # decides on a grant that a phone brings
         self.member: Callable[[Presented | Recognised, CodePresented, str, str | None], Verdict | None]  # whose code or card it is
 
@@ -98,6 +99,8 @@ class Judge:
             if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
             return self._pickup(reference, code, station, staff, clock)
+        if (verdict := self.shared(shown, Shown(code.presentation_id, station, code.read_point, staff), self._asked)) is not None:
+            return verdict
         if shown.grant is not None and not shown.grant.is_amount and self._asked.is_plain:
             return self.granted(shown.grant, code, station, staff, clock)
         if shown.voucher_class in voucher.ASSIGNED and shown.claims is not None and self._asked.is_plain:
@@ -119,6 +122,8 @@ class Judge:
             if unknown == "unreadable" and phones.is_number(found.typed, self._catalog.roll.region):
                 unknown = "phone_cannot_spend"
             return self.refuse(unknown, code, station, staff, clock)
+        if (verdict := self.shared(references[0], Shown(code.presentation_id, station, code.read_point, staff), self._asked)) is not None:
+            return verdict
         listed = self._catalog.vouchers.get(references[0])
         if listed is not None:
             return self._redeem(voucher.listed_terms(listed, self._store), code, station, staff, clock)

@@ -14,6 +14,7 @@ class Meters(Struct, frozen=True, kw_only=True):
     """Numbers beside those of the store's view; durations are of this process."""
 
     refusals: dict[str, int]  # by reason: all that the ledger holds
+    accepted: dict[str, int]  # redemptions by class, likewise
     commits: Histogram  # how long each commit took, the fsync included
 
 
@@ -31,6 +32,6 @@ def lanes(ledger: Ledger) -> list[LaneView]:
     ]
 
 
-def meters(ledger: Ledger, refusals: Counter[str]) -> Meters:
+def meters(ledger: Ledger, refusals: Counter[str], accepted: Counter[str]) -> Meters:
     """The numbers now."""
-    return Meters(refusals=dict(refusals), commits=ledger.commits)
+    return Meters(refusals=dict(refusals), accepted=dict(accepted), commits=ledger.commits)

@@ -75,6 +75,7 @@ class Road:
         self.listener: Listener
         self.wanted: Callable[[], list[ClaimWanted]] = list  # what headquarters is to be asked for
         self._up, self._since_us, self._acked_us = False, clock.now().wall_us, 0
+        self._was_up_ns: int | None = None  # CLOCK_BOOTTIME: until when it was up, in this life
 
     def remember(self) -> None:
         """Put the documents of the last life in force."""
@@ -90,17 +91,30 @@ class Road:
         """Whether HQ answers now, end to end."""
         return self._up
 
+    @property
+    def down_s(self) -> float | None:
+        """How long HQ has not answered; None: it never has in this life."""
+        if self._up:
+            return 0.0
+        return None if self._was_up_ns is None else (self._clock.boottime_ns() - self._was_up_ns) / 1e9
+
     def line(self) -> LineView:
         """The line to HQ, as the bridge last said, and how much waits."""
         return LineView(up=self._up, since_us=self._since_us, waiting=self._ledger.waiting, acked_us=self._acked_us)
 
     def fold(self, event: LineChanged, place: RowPlace = NOWHERE) -> None:
         """The line came or went."""
+        self._note_down(event.up)
         self._up, self._since_us = event.up, event.event_time.wall_us
 
     def bridge_left(self) -> None:
         """Nobody can say how the line is, so nobody counts on it; no row, since nothing was stated."""
+        self._note_down(up=False)
         self._up, self._since_us = False, self._clock.now().wall_us
+
+    def _note_down(self, up: bool) -> None:
+        if self._up and not up:
+            self._was_up_ns = self._clock.boottime_ns()
 
     def tell_bridge(self) -> None:
         """Name the rows an fsync has covered, and how far HQ has them, for every epoch that still has some to send."""

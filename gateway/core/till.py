@@ -60,10 +60,13 @@ class Till:
 
         return self._requests.once(key, print_, key, judged)
 
-    def validate(self, code: CodePresented, station: str, staff: str | None, want: Want, basket: Basket | None = None) -> bytes:
+    def validate(
+        self, code: CodePresented, station: str, staff: str | None, want: Want, basket: Basket | None = None, member_ref: str | None = None
+    ) -> bytes:
         """What redeeming would answer now. Nothing is written, held or shown."""
         self.sweep()
-        verdict = self._judge.code(code, station, staff, self._clock, Asked(Doing.VALIDATE, want, basket=basket))
+        asked = Asked(Doing.VALIDATE, want, basket=basket, member_ref=member_ref)
+        verdict = self._judge.code(code, station, staff, self._clock, asked)
         return answers.encode(verdict.answer)
 
     def capture(self, authorization_id: str, *, key: str, station: str, actor: Actor, want: Want | None = None) -> Awaitable[bytes]:
@@ -145,7 +148,8 @@ def _shown(key: str, verb: str, station: str, actor: Actor) -> Shown:
 def _parts(asked: Asked) -> tuple[str, ...]:
     """What makes a request another one; none for the plain redeeming that every release knows."""
     basket = () if asked.basket is None else (msgspec.json.encode(asked.basket).decode(),)
-    member = ("member", asked.member_print) if asked.member_print else ()
+    named = (f"member {asked.member_ref}",) if asked.member_ref else ()
+    member = (*named, "member", asked.member_print) if asked.member_print else named
     if (asked.doing, asked.want, asked.hold_s) == (REDEEM.doing, REDEEM.want, None) and not basket:
         return member
     return asked.doing, str(asked.want.units), str(asked.want.amount_minor), str(asked.hold_s), *basket, *member

@@ -87,6 +87,33 @@ class AdmissionView(Struct, frozen=True, kw_only=True):
     awaited: list[str] = field(default_factory=list)  # witnesses, as people call them
 
 
+class RiskView(Struct, frozen=True, kw_only=True):
+    """The exposure meter of some terms: what was taken on trust. Amounts in minor units of the currency."""
+
+    campaign: int  # -1: every campaign without terms of its own
+    currency: str
+    cap_minor: int  # of this shop, from one word of headquarters to the next
+    per_device_minor: int
+    open_minor: int  # taken or held, and not answered by headquarters
+    open_rows: int
+    realised_minor: int  # loss, as headquarters has settled it
+    bearer: str  # who bears it: "issuer", "retailer" or "shop"
+    oldest_us: int  # when the oldest open one was taken; 0: nothing is open
+    list_age_s: int | None  # how old headquarters' list may be; None: nobody knows, so nothing is taken on trust
+    list_limit_s: int
+
+
+class QuotaView(Struct, frozen=True, kw_only=True):
+    """This shop's allotment of an open code."""
+
+    voucher_id: str
+    title_zh: str
+    title_en: str
+    allotted: int  # uses headquarters has given out to this shop under the number in force
+    left: int
+    ends_s: int  # until when; 0: there is none
+
+
 class StoreView(Struct, frozen=True, kw_only=True):
     """The shop at a glance."""
 
@@ -105,4 +132,6 @@ class StoreView(Struct, frozen=True, kw_only=True):
     documents: dict[str, int] = field(default_factory=dict)  # HQ's documents in force: name to version
     admission: AdmissionView
     mark: str = ""  # for the device that asks: what it keeps as a witness
+    risk: list[RiskView] = field(default_factory=list)
+    quotas: list[QuotaView] = field(default_factory=list)
     counts: dict[str, int]  # visits, redemptions, refusals, collections: all that the ledger holds

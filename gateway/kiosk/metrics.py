@@ -54,7 +54,28 @@ def expose(view: StoreView, meters: Meters) -> str:
         gauge("store_unit_device_up", "Whether its device works", [(labels, one.device_state == "up") for labels, one in units]),
         gauge("store_document_version", "Headquarters' documents in force", [({"name": n}, v) for n, v in view.documents.items()]),
         counter("store_refusals_total", "Codes refused, by reason", [({"reason": why}, n) for why, n in sorted(meters.refusals.items())]),
+        counter("store_accepted_total", "Redemptions, by class", [({"class": name}, n) for name, n in sorted(meters.accepted.items())]),
+        *_risk(view),
         histogram("store_commit_seconds", "How long a commit takes, its fsync included, since core started", meters.commits),
     ]
     families += [counter(f"store_{name}_total", meaning, [({}, view.counts.get(name, 0))]) for name, meaning in COUNTED.items()]
     return "".join(families)
+
+
+def _risk(view: StoreView) -> list[str]:
+    """What was taken on trust, by the campaign of its terms (-1: every other), and the allotments of open codes."""
+    terms = [({"campaign": str(one.campaign), "currency": one.currency}, one) for one in view.risk]
+    codes = [({"voucher": one.voucher_id}, one) for one in view.quotas]
+    ages = [(labels, float(one.list_age_s)) for labels, one in terms if one.list_age_s is not None]
+    return [
+        gauge("store_risk_cap_minor", "What may be taken on trust, in minor units", [(labels, one.cap_minor) for labels, one in terms]),
+        gauge("store_risk_open_minor", "What of it headquarters has not answered", [(labels, one.open_minor) for labels, one in terms]),
+        gauge("store_risk_realised_minor", "What of it was loss", [(labels, one.realised_minor) for labels, one in terms]),
+        gauge(
+            "store_risk_oldest_seconds",
+            "Age of the oldest that headquarters has not answered",
+            [(labels, max(0, view.now_us - one.oldest_us) / 1e6 if one.oldest_us else 0) for labels, one in terms],
+        ),
+        gauge("store_risk_list_seconds", "How old the list of cancelled vouchers may be", ages),
+        gauge("store_quota_left", "Uses left of this shop's allotment of an open code", [(labels, one.left) for labels, one in codes]),
+    ]

@@ -67,6 +67,7 @@ class Stand(Struct, frozen=True):
     exposed: int = 0  # units that came back from destroyed boxes: they may have been spent there
     late: int = 0  # units spent under numbers that were over
     told: int = 0  # how often something of it left headquarters: a later word replaces an earlier one
+    taken: int = 0  # of `left`, by rows: what shops took on trust, less what was reversed; with `left` it is what left and came by words
 
     def kept_by(self, gateway: str) -> Kept | None:
         """What a box holds."""
@@ -154,7 +155,8 @@ class Assigner:
             return stand
         known = {(one.gateway, one.number): one.spent for one in stand.kept}
         kept = tuple(replace(one, spent=known.get((one.gateway, one.number), ())) for one in journalled.kept)
-        return replace(journalled, kept=kept, late=stand.late)
+        left = journalled.left + journalled.taken - stand.taken
+        return replace(journalled, kept=kept, late=stand.late, left=left, taken=stand.taken)
 
     def counts(self, written_under: int, newest: int, contradicted: bool) -> bool:
         """Whether a `Released` or `SettledThrough` frees: numbers of openings, and whether anything speaks against the start."""

@@ -260,6 +260,33 @@ REASONS: Final[dict[str, Reason]] = {
         "請顧客出示會員條碼；或請店長登入解除",
         "Ask for the member's code, or have a manager sign in and open it again",
     ),
+    "risk_cap": _reason(
+        "門市離線，可先行受理的額度已滿",
+        "The shop is offline, and has taken as much on trust as it may",
+        "此券未被使用，請待連線恢復後再試",
+        "It was not used; please try again when the shop is online",
+    ),
+    "risk_floor": _reason(
+        "此券面額超過門市離線時可受理的上限",
+        "This voucher is worth more than an offline shop may take on trust",
+        "此券未被使用，請待連線恢復後再試",
+        "It was not used; please try again when the shop is online",
+    ),
+    "risk_list_old": _reason(
+        "門市離線過久，作廢名單已過時",
+        "The shop has been offline too long to know which vouchers were cancelled",
+        "此券未被使用，請待連線恢復後再試",
+        "It was not used; please try again when the shop is online",
+    ),
+    "store_quota_used": _reason(
+        "本店的名額已用完",
+        "This shop's share of this code is used up",
+        "請待門市連線補充名額，或至其他門市使用",
+        "Try again when the shop is online, or at another shop",
+    ),
+    "campaign_quota_used": _reason(
+        "此優惠碼的總名額已發完", "This code has been used as often as it may be", "請參考其他優惠", "Please look at our other offers"
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {

@@ -77,7 +77,7 @@ class Till(Shop):
 
     def _begin(self, parent: Start | None, claimed: int, proven: bool) -> None:
         nothing_signed = Catalog(self.name, [])
-        self.counter = Counter(TillTable(), nothing_signed, self.clock, lambda: self.start.proven, lambda _, __, want, ___: Offer(want))
+        self.counter = Counter(TillTable(), nothing_signed, self.clock, lambda: self.start.proven, lambda _, __, want, *___: Offer(want))
         super()._begin(parent, claimed, proven)
         self.used.restart(self.clock.boottime_ns())
 

@@ -72,13 +72,18 @@ def uses_in(ledger: Path, voucher_id: str) -> int:
 
 @pytest.mark.scenario("R78")
 def test_one_code_at_two_retailers_without_a_line_is_honoured_as_its_class_promises(whole_store: RunningStore, other_shop: Box) -> None:
-    """Each class shipped promises no loss at all. What a shopper's phone carries to a shop without a line is another test's."""
+    """No loss at all, or a loss below the declared cap. What a shopper's phone carries to a shop without a line is another test's."""
     shops = (whole_store.starter.plan.kiosk_url, f"http://127.0.0.1:{other_shop.port}")
     ledgers = (whole_store.starter.ledger, other_shop.folder / "state" / "ledger.db")
     bound = whole_store.hq_post("/api/vouchers", {"store": STORE, "title_zh": "單店券"})
     chain = {kind: whole_store.hq_post("/api/assigned", {"title_zh": "兩家通用", "voucher_class": kind}) for kind in ("granted", "hq_live")}
     used_before = whole_store.hq_post("/api/assigned", {"title_zh": "先前已用"})
+    caps = {"per_code_minor": 200, "per_device_minor": 300, "per_shop_minor": 300, "worth_minor": 100, "bearer": "issuer"}
+    whole_store.hq_post("/api/risk/terms", caps | {"campaign": 78})
+    ask = {"title_zh": "折價券", "voucher_class": "bounded_risk", "campaign": 78, "value_minor": 200}
+    trusted, dear = (whole_store.hq_post("/api/assigned", ask) for _ in range(2))
     heard(whole_store)
+    whole_store.until(lambda: bool(other_shop.view()["risk"] and whole_store.view()["risk"]), 30, "a shop was told no terms")
     assert redeemed_at(shops[0], used_before["token"])["decision"] == "redeemed"
 
     def both(voucher: dict[str, Any]) -> list[tuple[str, str]]:
@@ -92,6 +97,8 @@ def test_one_code_at_two_retailers_without_a_line_is_honoured_as_its_class_promi
     assert both(chain["granted"]) == [("refused", "needs_grant")] * 2
     assert both(chain["hq_live"]) == [("refused", "needs_online")] * 2
     assert both(used_before) == [("refused", "already_redeemed"), ("refused", "needs_grant")]
+    assert both(trusted) == [("redeemed", "")] * 2
+    assert both(dear) == [("refused", "risk_cap")] * 2
 
     cut_both(whole_store, other_shop, up=True)
     for voucher in chain.values():  # refused in the dark, they were not used up: now exactly one shop honours each
@@ -104,3 +111,10 @@ def test_one_code_at_two_retailers_without_a_line_is_honoured_as_its_class_promi
     whole_store.until(lambda: other_shop.view()["line"]["waiting"] == 0, 20, "the other shop did not drain")
     exposure = whole_store.hq_get("/api/exposure")
     assert (exposure.get("late_units", 0), exposure.get("exposed_units", 0)) == (0, 0)
+    (loss,) = whole_store.hq_get("/api/risk")["losses"]
+    assert (loss["voucher_id"], loss["bearer"], loss["loss_minor"]) == (trusted["voucher_id"], "issuer", 200), "the second, below its cap"
+
+    def realised() -> list[int]:
+        return sorted(view["risk"][0]["realised_minor"] for view in (other_shop.view(), whole_store.view()))
+
+    whole_store.until(lambda: realised() == [0, 200], 30, "the shops were not told how it was settled")

@@ -1,6 +1,7 @@
 // The staff page: sign in by person and PIN, redeem, put orders behind doors. Works in any phone's browser.
 import { drawAdmission } from "./admission.js";
 import { follow } from "./live.js";
+import { drawMeter } from "./meter.js";
 import { ask, newId } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
 import { drawProblem, drawResult } from "./result.js";
@@ -244,6 +245,7 @@ document.addEventListener("language", () => {
 function onView(view) {
   $("offline").hidden = view.line.up;
   drawAdmission($("unproven"), view.admission, view.now_us);
+  drawMeter($("meter"), view);
   witness.heed(view.mark, view.admission.admitted);
   if (!person) return;
   clearTimeout(waiting);

@@ -101,7 +101,7 @@ async def test_a_key_that_was_another_request_is_refused(shop: Shop) -> None:
         (voucher_token(0x78), "revoked"),
         (typed(0x78), "revoked"),
         (voucher_token(voucher_class=VoucherClass.GRANTED), "needs_grant"),
-        (voucher_token(voucher_class=VoucherClass.BOUNDED_RISK), "class_unsupported"),
+        (voucher_token(voucher_class=VoucherClass.BOUNDED_RISK), "needs_online"),
         (voucher_token(kind=TokenKind.PICKUP, identifier=0x2C), "order_cancelled"),
         (pickup_token(0x999), "being_prepared"),
         (typed(0x999), "unknown_code"),

@@ -12,7 +12,18 @@ from gateway.config import GatewayConfig, parse
 from gateway.core.counter import REDEEM, Asked
 from gateway.core.devices import Device, Devices
 from gateway.core.requests import ConflictingKey
-from gateway.core.views import AdmissionView, CompartmentView, LineView, OrderView, Screen, StoreView, UnitView, ZoneView
+from gateway.core.views import (
+    AdmissionView,
+    CompartmentView,
+    LineView,
+    OrderView,
+    QuotaView,
+    RiskView,
+    Screen,
+    StoreView,
+    UnitView,
+    ZoneView,
+)
 from gateway.core.witnesses import Heard, Word
 from gateway.events import CodePresented, DevicePaired, DeviceRevoked, Row
 from gateway.rules import answers
@@ -72,6 +83,8 @@ class DeskStand:
         self.heard: list[tuple[str, str]] = []  # device and the mark it presented
         self.marks = 1
         self.waiting = 0
+        self.risk: list[RiskView] = []
+        self.quotas: list[QuotaView] = []
         self.shows_s = 8.0
         self.presented: list[CodePresented] = []
         self.asked = asyncio.Event()  # something was presented
@@ -222,4 +235,5 @@ class DeskStand:
             store=self.config.store.store, name_zh=self.config.store.name_zh, name_en=self.config.store.name_en, epoch="e-7",
             now_us=now.wall_us, time_trust=0, line=line, zones=self.zones, compartments=self.doors, units=self.units,
             screens=list(self._screens.values()), counts=dict(self.counts), admission=self.admission,
+            risk=list(self.risk), quotas=list(self.quotas),
         )  # fmt: skip

@@ -84,7 +84,7 @@ async def test_streams_carry_the_mark_of_their_own_device(shop: Shop) -> None:
 async def test_metrics_say_whether_the_start_is_admitted(shop: Shop) -> None:
     shop.desk.admission = WAITING
     assert (await shop.client.get("/v1/store")).json()["admission"]["awaited"] == ["counter · tablet"]
-    assert "store_admitted 0" in expose(shop.desk.store_view(), Meters(refusals={}, commits=Histogram()))
+    assert "store_admitted 0" in expose(shop.desk.store_view(), Meters(refusals={}, accepted={}, commits=Histogram()))
 
 
 @pytest.mark.browser

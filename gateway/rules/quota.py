@@ -1,0 +1,86 @@
+"""What is left of this shop's allotment of an open code, and how often a member has used it here. Class `open_code`.
+
+Pure. Headquarters holds the quota and assigns each shop an allotment under a number, as it assigns any balance; so all allotments
+together never exceed it, whatever is lost on the way. Uses count under their number, along the chain and by headquarters' opening; a
+reversal returns to the allotment its use came from. A member is counted in this shop alone.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from gateway.events import OpenCodeHeld, OpenCodeUsed, RedemptionReversed
+from gateway.rules.marks import NOWHERE, RowPlace, beyond
+from gateway.signed import AssignmentStand
+
+Kind = OpenCodeUsed | OpenCodeHeld | RedemptionReversed
+
+
+class _Use(Struct):
+    row: OpenCodeUsed
+    is_reversed: bool = False
+
+
+class Allotments:
+    """Of one shop, folded from its rows; `adopt` takes what headquarters' opening adds."""
+
+    def __init__(self) -> None:
+        self._uses: dict[str, _Use] = {}  # by redemption
+        self._holds: dict[str, OpenCodeHeld] = {}
+        self._own: dict[tuple[str, int], int] = {}  # net, by voucher and number
+        self._after: dict[tuple[str, int], int] = {}  # the same, of rows beyond headquarters' marks
+        self._moves: list[tuple[tuple[str, int], int, RowPlace]] = []
+        self._known: dict[tuple[str, int], int] = {}
+        self._marks: Mapping[int, int] = {}
+        self._members: dict[tuple[str, str], int] = {}
+
+    def fold(self, row: Kind, place: RowPlace = NOWHERE) -> None:
+        """Take a row, from the past or just decided."""
+        if isinstance(row, OpenCodeHeld):
+            self._holds[row.authorization_id] = row
+        elif isinstance(row, OpenCodeUsed):
+            self._uses[row.redemption_id] = _Use(row)
+            self._move(row, row.units, place)
+        elif (use := self._uses.get(row.redemption_id)) is not None and not use.is_reversed:
+            use.is_reversed = True
+            self._move(use.row, -use.row.units, place)
+
+    def _move(self, row: OpenCodeUsed, units: int, place: RowPlace) -> None:
+        key, member = (row.voucher_id, row.number), (row.voucher_id, row.member_ref)
+        self._own[key] = self._own.get(key, 0) + units
+        self._moves.append((key, units, place))
+        if beyond(place, self._marks):
+            self._after[key] = self._after.get(key, 0) + units
+        if row.member_ref:
+            self._members[member] = self._members.get(member, 0) + units
+
+    def adopt(self, stands: Iterable[AssignmentStand], marks: Mapping[int, int]) -> None:
+        """Take headquarters' word, which counts every row of this box up to `marks`. It replaces an earlier one."""
+        self._marks = marks
+        self._known = {(one.voucher_id, one.number): one.spent for one in stands if one.live}
+        self._after = {}
+        for key, units, place in self._moves:
+            if beyond(place, marks):
+                self._after[key] = self._after.get(key, 0) + units
+
+    # ------------------------------------------------------------ looking
+
+    def spent(self, voucher_id: str, number: int) -> int:
+        """Uses under a number, less what was reversed."""
+        key = voucher_id, number
+        own = self._own.get(key, 0)
+        return own if key not in self._known else max(own, self._known[key] + self._after.get(key, 0))
+
+    def room(self, voucher_id: str, number: int, units: int, held: int = 0) -> int:
+        """Uses left of an allotment of so many units, of which some are held for sales."""
+        return units - self.spent(voucher_id, number) - held
+
+    def of_member(self, voucher_id: str, member_ref: str, live: Iterable[str] = ()) -> int:
+        """Uses of a member in this shop, less what was reversed; `live`: authorizations that count, too."""
+        holds = (self._holds.get(name) for name in live)
+        held = sum(one.units for one in holds if one is not None and (one.voucher_id, one.member_ref) == (voucher_id, member_ref))
+        return self._members.get((voucher_id, member_ref), 0) + held
+
+    def held(self, authorization_id: str) -> OpenCodeHeld | None:
+        """A hold of an open code."""
+        return self._holds.get(authorization_id)

@@ -55,4 +55,4 @@ def test_every_reason_the_rules_and_core_give_has_words() -> None:
     texts = "".join(path.read_text(encoding="utf-8") for folder in ("rules", "core") for path in sorted((GATEWAY / folder).glob("*.py")))
     given = set(re.findall(r'(?:return|refuse\(|refusal\(|refused = |else) "([a-z_]+)"', texts))
     assert {"already_redeemed", "expired", "other_store"} <= given
-    assert given <= set(REASONS) | set(DECISIONS) | {"paid", "cancelled", "staged"}
+    assert given <= set(REASONS) | set(DECISIONS) | {"paid", "cancelled", "staged", "open_code", "store_bound"}

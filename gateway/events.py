@@ -25,6 +25,9 @@ from gateway.sales import RedemptionRefused as RedemptionRefused
 from gateway.sales import RedemptionReversed as RedemptionReversed
 from gateway.sales import VoucherAuthorized as VoucherAuthorized
 from gateway.sales import VoucherRedeemed as VoucherRedeemed
+from gateway.screened import ResultShown as ResultShown
+from gateway.screened import TillCodeRung as TillCodeRung
+from gateway.screened import UnseenHonoured as UnseenHonoured
 
 
 class Lane(IntEnum):
@@ -360,6 +363,9 @@ Row = (
     | DeviceSeen
     | CatalogApplied
     | ClockFixed
+    | ResultShown
+    | UnseenHonoured
+    | TillCodeRung
 )
 
 _TRAFFIC: Final = (VisitStarted, VisitEnded, OccupancyEstimated)

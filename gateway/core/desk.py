@@ -6,7 +6,7 @@ decision (a screen, a pulse) hangs on the commit. If a commit fails, nothing of 
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import argon2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.checkins import CheckIns
 from gateway.core.claims import Claims
 from gateway.core.counter import REDEEM, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
@@ -28,6 +29,7 @@ from gateway.core.offers import offering
 from gateway.core.passes import Passes, Signer
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
+from gateway.core.showing import Showing
 from gateway.core.stations import Stations
 from gateway.core.till import Till
 from gateway.core.timekeeping import ClockWatch
@@ -56,9 +58,12 @@ from gateway.events import (
     ParcelStaged,
     RedemptionReversed,
     Released,
+    ResultShown,
     RowsDamaged,
     SettledThrough,
     Stated,
+    TillCodeRung,
+    UnseenHonoured,
     VisitEnded,
     VisitStarted,
     VoucherAuthorized,
@@ -115,11 +120,16 @@ class Desk:
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
-            lambda verdict: verdict.answer, lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
+            lambda verdict: self.till.showing.tell(verdict),
+            lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
             Past(clock.boottime_ns, lambda: self._knowledge.place, self._knowledge.is_acked),
-            lambda verdict: None if verdict.wait is None or verdict.again is None else (verdict.wait, verdict.again),
+            self._waits,
         )  # fmt: skip
-        self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code)
+        showing = Showing(
+            counter, self._road.catalog, clock, self.devices, commit, lambda: self._admissions.admitted,
+            prefix=config.till.code_prefix, codes=config.till.codes,
+        )  # fmt: skip
+        self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code, showing)
         self._drivers = Drivers(
             config,
             self._knowledge,
@@ -132,6 +142,7 @@ class Desk:
             claimed=self._claims.take,
         )
         self._clock_watch = ClockWatch(clock, commit)
+        self.checkins = CheckIns(config, signer, clock)
         self._remember(secret, signer)
 
     async def run(self) -> None:
@@ -250,6 +261,9 @@ class Desk:
         return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
 
     def _judge_code(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Verdict:
+        rung = self.till.showing.rung(code, station, staff, asked.device) if asked.is_plain else None
+        if rung is not None:
+            return rung
         verdict = self._judge.code(code, station, staff, self.clock, asked)
         place = verdict.place
         if place is not None and not self._link.connected(f"locker@{place[0]}"):
@@ -269,6 +283,13 @@ class Desk:
         verdict.rows.append(intent)
         verdict.intent = intent
         return verdict
+
+    def _waits(self, verdict: Verdict) -> "tuple[asyncio.Future[str], Callable[[str], Verdict]] | None":
+        """What a verdict waits for. Pending is a state of the screen, never an answer: nothing of it is stored."""
+        if verdict.wait is None or verdict.again is None:
+            return None
+        self._stations.show(verdict.station, verdict.answer)
+        return verdict.wait, verdict.again
 
     def _act(self, verdict: Verdict) -> None:
         """After the commit: the screen, and the pulse."""
@@ -327,6 +348,8 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
+        for fold in (self.till.showing.unseen.fold, self.till.showing.codes.fold):
+            tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)

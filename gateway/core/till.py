@@ -13,6 +13,7 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.core.counter import REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
 from gateway.core.requests import Requests, digest, fingerprint
+from gateway.core.showing import Showing
 from gateway.events import ActionDenied, CodePresented
 from gateway.ledger import StoredAnswer
 from gateway.rules import answers
@@ -36,6 +37,7 @@ class Till:
     def __init__(
         self, counter: Counter, judge: "Judge", clock: Clock, commit: "Callable[..., asyncio.Future[None]]",
         requests: "Requests[Verdict]", judge_code: Callable[[CodePresented, str, str | None, Asked], Verdict],
+        showing: Showing,
     ) -> None:  # fmt: skip
         self._counter = counter
         self._judge = judge
@@ -43,6 +45,7 @@ class Till:
         self._commit = commit
         self._requests = requests
         self._judge_code = judge_code
+        self.showing = showing
 
     def present(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Awaitable[bytes]:
         """Redeem or hold what a code stands for.
@@ -94,6 +97,15 @@ class Till:
         """
         shown = _shown(key, "reverse", station, actor)
         return self._once(key, "reverse", redemption_id, shown, actor, (), lambda: self._counter.reverse(redemption_id, actor, shown))
+
+    def honour(self, redemption_id: str, why: str, *, key: str, station: str, actor: Actor) -> Awaitable[bytes]:
+        """Hand over what was accepted and never shown.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        shown = _shown(key, "honour", station, actor)
+        return self._once(key, "honour", redemption_id, shown, actor, (why,), lambda: self.showing.honour(redemption_id, why, actor, shown))
 
     async def deny(self, action: str, station: str, actor: Actor) -> None:
         """Write down that somebody asked for what they may not; returns after the commit."""

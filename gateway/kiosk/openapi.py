@@ -14,6 +14,7 @@ from gateway.core.devices import DeviceView
 from gateway.core.views import OrderView, Screen, StoreView
 from gateway.kiosk.api import JSON, StationView
 from gateway.kiosk.pos import MARK_HEADER
+from gateway.kiosk.shown import Outcome
 from gateway.kiosk.verbs import KEY_HEADER, VERBS, Verb
 from gateway.rules.answers import Answer
 from gateway.rules.pricing import PriceAnswer, StationAsks
@@ -47,6 +48,7 @@ SHAPES: Final = (
     Problem,
     StationAsks,
     PriceAnswer,
+    Outcome,
     *(verb.body for verb in VERBS),
 )
 EVERYWHERE: Final = {

@@ -41,6 +41,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     gap_quantity: int | None = None  # how many pieces more it would have to hold
     asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
+    unseen: str = ""  # of a refusal: the redemption that was accepted and, as far as is known, never shown; a person may honour it
+    till_code: str = ""  # what a till without an API scans from the screen: Code 128, twelve digits
 
     @property
     def ok(self) -> bool:

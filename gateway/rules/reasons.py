@@ -232,6 +232,19 @@ REASONS: Final[dict[str, Reason]] = {
     "unknown_voucher": _reason("總部查無此券", "Headquarters does not know this voucher", "請洽店員", "Please ask our staff"),
     "claim_abandoned": _reason("查詢未完成", "The enquiry was not finished", "請再出示一次票券", "Please show the voucher once more"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
+    "already_shown": _reason(
+        "此核銷的結果已顯示過", "The result of this redemption was shown", "如有疑問，請洽店長", "If in doubt, please ask the manager"
+    ),
+    "already_honoured": _reason(
+        "此核銷已由店員補給過", "Staff honoured this redemption already", "請勿再次交付", "Please do not hand it over again"
+    ),
+    "too_late_to_honour": _reason("此核銷已超過一日", "This redemption is more than a day old", "請洽總部", "Please call headquarters"),
+    "already_rung": _reason(
+        "此收銀條碼已登錄過", "The till has taken this code already", "請勿再次折抵", "Please take nothing off for it again"
+    ),
+    "unknown_till_code": _reason(
+        "本店查無此收銀條碼", "This shop knows no such till code", "請核對數字後再試", "Please check its digits and try again"
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {
@@ -245,6 +258,8 @@ DECISIONS: Final[dict[str, Text]] = {
     "collected": Text("取貨完成，謝謝", "Collected, thank you"),
     "staging": Text("櫃門開啟中，請放入商品後關門", "The door is opening: put the parcel in and close it"),
     "staged": Text("商品已備妥", "The parcel is ready"),
+    "honoured": Text("已登記補給，請交付商品", "Noted: please hand it over"),
+    "rung": Text("收銀已登錄", "Taken by the till"),
 }
 
 PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision on a practice voucher
@@ -253,3 +268,11 @@ PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision o
 def practised(text: Text) -> Text:
     """What a screen says of a decision that does not count."""
     return Text(PRACTICE.zh + text.zh, PRACTICE.en + text.en)
+
+
+def unseen(at: str) -> Reason:
+    """Instead of saying only that it was used: it was accepted at `at` (HH:MM, shop time), and no screen is known to have said so."""
+    return _reason(
+        f"此券已於 {at} 受理，但畫面可能未顯示", f"Accepted at {at}; the screen may have failed to show it",
+        "請店員以手機掃描此券確認", "Please have our staff scan it with their phone",
+    )  # fmt: skip

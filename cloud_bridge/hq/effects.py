@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import assignments, devices, openings, timing
+from cloud_bridge.hq import assignments, devices, openings, screened, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -27,6 +27,8 @@ from gateway.events import (
     Released,
     Row,
     SettledThrough,
+    TillCodeRung,
+    UnseenHonoured,
     VoucherAuthorized,
     VoucherRedeemed,
 )
@@ -186,6 +188,8 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     Released: assignments.released,
     SettledThrough: assignments.settled,
     RedemptionRefused: _refused,
+    UnseenHonoured: screened.honoured,
+    TillCodeRung: screened.rung,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,
     ParcelStaged: _staged,

@@ -45,11 +45,9 @@ def svg(text: str, *, module_px: int = 3, height_px: int = 120) -> bytes:
     Raises:
         ValueError: As `symbols`.
     """
-    widths = [int(width) for symbol in symbols(text) for width in WIDTHS[WIDTHS_EACH * symbol : WIDTHS_EACH * (symbol + 1)]] + [
-        int(width) for width in STOP
-    ]
+    printed = "".join(WIDTHS[WIDTHS_EACH * symbol : WIDTHS_EACH * (symbol + 1)] for symbol in symbols(text)) + STOP
     at, bars = QUIET, list[str]()
-    for place, width in enumerate(widths):
+    for place, width in enumerate(map(int, printed)):
         if place % 2 == 0:
             bars.append(f"M{at} 0h{width}v{height_px}h-{width}z")
         at += width

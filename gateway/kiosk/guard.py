@@ -131,11 +131,11 @@ def _check_cards(body: bytes | None) -> None:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return  # no JSON: its reader refuses it, and repeats nothing of it
-    if (field := sku_field(value)) is not None:
-        raise Refused(422, "sku_number", field, "a number of 13 to 19 digits that is no GTIN")
     field = card_field(value)
     if field is not None:
         raise Refused(422, "card_number", field)
+    if (field := sku_field(value)) is not None:
+        raise Refused(422, "sku_number", field, "a number of 13 to 19 digits that is no GTIN")
 
 
 async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:

@@ -76,7 +76,7 @@ class Showing:
         found = self.unseen.of(answer.reference, verdict.station if staff is None else ANY)
         if found is None or self._counter.age_s(found.at, unknown_s=0.0) > HONOUR_S:
             return answer
-        words = reasons.unseen(self._clock_time(found.before.at_us))
+        words = reasons.unseen(self._clock_time(found.before.at_us), to_staff=staff is not None)
         return msgspec.structs.replace(
             answer, message=words.text, next_step=words.next_step, before=found.before, unseen=found.redemption_id
         )

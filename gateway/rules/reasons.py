@@ -270,9 +270,13 @@ def practised(text: Text) -> Text:
     return Text(PRACTICE.zh + text.zh, PRACTICE.en + text.en)
 
 
-def unseen(at: str) -> Reason:
+def unseen(at: str, *, to_staff: bool) -> Reason:
     """Instead of saying only that it was used: it was accepted at `at` (HH:MM, shop time), and no screen is known to have said so."""
+    if to_staff:
+        step = Text("確認顧客尚未取得後，請選擇原因補給", "Once you are sure that nothing was handed over, say why and do it now")
+    else:
+        step = Text("請店員以手機掃描此券確認", "Please have our staff scan it with their phone")
     return _reason(
         f"此券已於 {at} 受理，但畫面可能未顯示", f"Accepted at {at}; the screen may have failed to show it",
-        "請店員以手機掃描此券確認", "Please have our staff scan it with their phone",
+        step.zh, step.en,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import httpx
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig
+from gateway.core.passes import Signer
 from gateway.kiosk.app import serve
 from gateway.signed import DOCUMENT_TAG, Document, Staff, seal
 from tests.conftest import HQ_KEY
@@ -85,9 +86,11 @@ class Doors:
 
 
 @contextlib.asynccontextmanager
-async def open_doors(config: GatewayConfig, clock: Clock, people: Iterable[Staff] = PEOPLE) -> AsyncIterator[Doors]:
+async def open_doors(
+    config: GatewayConfig, clock: Clock, people: Iterable[Staff] = PEOPLE, signer: Signer | None = None
+) -> AsyncIterator[Doors]:
     """A core with HQ's papers in force, its doors on loopback."""
-    shop = Shop(config, clock)
+    shop = Shop(config, clock, signer)
     await shop.open()
     await shop.papers()
     assert await shop.bring(seal(DOCUMENT_TAG, Document(GATEWAY, "staff", 1, 0, staff=list(people)), HQ_KEY)) == b"applied"

@@ -85,7 +85,7 @@ class Showing:
         """Let a person hand over what was accepted and never shown."""
         found, refused = self.unseen.get(redemption_id), self._refusal_of_honour(redemption_id)
         if refused is not None or found is None or actor.staff is None:
-            return self._refused(refused or "not_staff", redemption_id, shown, self.unseen.honoured(redemption_id))
+            return self.refuse(refused or "not_staff", redemption_id, shown, self.unseen.honoured(redemption_id))
         now = self._clock.now()
         row = UnseenHonoured(
             redemption_id, found.voucher_id, found.campaign, found.issuer, found.units, found.minor, shown.station, actor.staff,
@@ -131,7 +131,7 @@ class Showing:
         shown, found = Shown(code.presentation_id, station, code.read_point, staff), self.codes.open(text)
         if found is None:
             before = self.codes.rung(text)
-            return self._refused("unknown_till_code" if before is None else "already_rung", *_of(before, shown))
+            return self.refuse("unknown_till_code" if before is None else "already_rung", *_of(before, shown))
         now = self._clock.now()
         row = TillCodeRung(found.redemption_id, found.voucher_id, text, station, code.read_point, staff, device, now)
         answer = answers.decision(
@@ -140,9 +140,15 @@ class Showing:
         )  # fmt: skip
         return Verdict(answer=answer, station=station, rows=[row], silent=code.read_point.startswith(LISTED))
 
+    def is_rung(self, redemption_id: str) -> bool:
+        """Whether a till has taken its code."""
+        found = self.codes.rung(self.codes.of(redemption_id))
+        return found is not None and found[0] == redemption_id
+
     # ------------------------------------------------------------ inside
 
-    def _refused(self, reason: str, redemption_id: str, shown: Shown, before: Before | None) -> Verdict:
+    def refuse(self, reason: str, redemption_id: str, shown: Shown, before: Before | None = None) -> Verdict:
+        """A refusal about a redemption: an answer with its reason, and an event."""
         use, now = self._counter.used.redemption(redemption_id), self._clock.now()
         reference = use.voucher_id if use is not None else ""
         answer = answers.refusal(

@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.codes import is_cardlike
-from gateway.core.counter import REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
+from gateway.core.counter import MANAGER, REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
 from gateway.core.requests import Requests, digest, fingerprint
 from gateway.core.showing import Showing
 from gateway.events import ActionDenied, CodePresented
@@ -96,7 +96,7 @@ class Till:
             ConflictingKey: That key was another request.
         """
         shown = _shown(key, "reverse", station, actor)
-        return self._once(key, "reverse", redemption_id, shown, actor, (), lambda: self._counter.reverse(redemption_id, actor, shown))
+        return self._once(key, "reverse", redemption_id, shown, actor, (), lambda: self._reversed(redemption_id, actor, shown))
 
     def honour(self, redemption_id: str, why: str, *, key: str, station: str, actor: Actor) -> Awaitable[bytes]:
         """Hand over what was accepted and never shown.
@@ -136,6 +136,12 @@ class Till:
         used.restart(self._clock.boottime_ns())
         for hold in used.live_holds():
             asyncio.get_running_loop().call_later(hold.asked.hold_s + LOOK_AGAIN_S, self.sweep)
+
+    def _reversed(self, redemption_id: str, actor: Actor, shown: Shown) -> Verdict:
+        """A receipt that shows the discount is no longer the cashier's to take back."""
+        rung = self.showing.is_rung(redemption_id) and MANAGER not in actor.roles
+        refused = self.showing.refuse("manager_needed", redemption_id, shown) if rung else None
+        return refused or self._counter.reverse(redemption_id, actor, shown)
 
     def _captured(self, authorization_id: str, actor: Actor, shown: Shown, want: Want | None) -> Verdict:
         self.sweep()

@@ -158,6 +158,24 @@ async def test_a_till_code_is_rung_up_once_and_says_so_the_second_time(shop: Sho
     assert (await honour(shop, first.redemption_id)).reason == "already_shown", "a receipt shows it"
 
 
+async def test_what_stands_on_a_receipt_only_a_manager_reverses(shop: Shop) -> None:
+    async def redeemed(number: int) -> Answer:
+        asked = Asked(device=CLERK.device)
+        return answers.decode(await shop.desk.present(presented(voucher_token(number)), station="counter", staff="s-1", asked=asked))
+
+    async def reversed_by(actor: Actor, redemption_id: str) -> str:
+        asked = shop.desk.till.reverse(redemption_id, key=secrets.token_hex(16), station="counter", actor=actor)
+        return answers.decode(await asked).reason
+
+    open_code, taken = await redeemed(1), await redeemed(2)
+    await ring(shop, taken.till_code)
+    assert await reversed_by(CLERK, open_code.redemption_id) == ""
+    assert await reversed_by(CLERK, taken.redemption_id) == "manager_needed"
+    await shop.reopen()
+    assert await reversed_by(CLERK, taken.redemption_id) == "manager_needed"
+    assert await reversed_by(Actor(None, "s-2", frozenset({"manager"})), taken.redemption_id) == ""
+
+
 async def test_a_till_code_nobody_showed_is_refused(shop: Shop) -> None:
     codes = shop.desk.till.showing.codes
     assert (await ring(shop, codes.of("nobody's"))).reason == "unknown_till_code"

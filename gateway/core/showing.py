@@ -126,12 +126,14 @@ class Showing:
     def rung(self, code: CodePresented, station: str, staff: str | None, device: str | None = None) -> Verdict | None:
         """A till code came back; None: it is spelled as none of ours."""
         text = normalise_typed(code.payload.decode("utf-8", "replace").strip("\x00\r\n\t ")) if len(code.payload) < 64 else ""
-        if not self.is_till_code(text):
+        if self._catalog.retired or not self.is_till_code(text):
             return None
         shown, found = Shown(code.presentation_id, station, code.read_point, staff), self.codes.open(text)
         if found is None:
             before = self.codes.rung(text)
             return self.refuse("unknown_till_code" if before is None else "already_rung", *_of(before, shown))
+        if not self._admitted():  # an old image may have forgotten that a till took it
+            return self.refuse("not_admitted", found.redemption_id, shown)
         now = self._clock.now()
         row = TillCodeRung(found.redemption_id, found.voucher_id, text, station, code.read_point, staff, device, now)
         answer = answers.decision(

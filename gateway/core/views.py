@@ -72,11 +72,12 @@ class UnitView(Struct, frozen=True, kw_only=True):
 
 
 UNIT_STATES: Final = {"up": "working", "degraded": "degraded", "down": "device_silent"}
+GONE: Final = "process_gone"
 
 
 def unit_view(unit: str, connected: bool, device_state: str = "up", detail: str = "") -> UnitView:
     """A process and its device; a process that is gone says nothing of its device."""
-    state = UNIT_STATES.get(device_state, device_state) if connected else "process_gone"
+    state = UNIT_STATES.get(device_state, device_state) if connected else GONE
     return UnitView(unit=unit, connected=connected, device_state=device_state, state=state, detail=detail)
 
 

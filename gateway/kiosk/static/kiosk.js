@@ -38,7 +38,7 @@ function show(view) {
 
 function showAnswer(answer, number, showsS) {
   const key = JSON.stringify(answer);
-  if (shown.key === key && !$("result").hidden) {
+  if (shown.key === key && document.body.dataset.screen !== "attract") { // told twice, by its own request and by core; the next code may be half typed
     shown.number = Math.max(shown.number, number);
     return;
   }

@@ -42,16 +42,16 @@ async def test_a_fresh_code_gives_a_voucher_of_that_shop_once_for_each_member_an
     listed = (await box.document("vouchers", version=2)).vouchers
     assert [one.voucher_id for one in listed] == [given["voucher"]["voucher_id"]], "the shop knows it: it works there without a line"
     assert await arrive(demo, first) == given, "the same code again is a retry"
-    again = await arrive(demo, code(box, 1))
+    again = await arrive(demo, code(box, 20))
     assert (again["decision"], again["reason"], again["message"]["zh"]) == ("refused", "limit_member", "您今日已打卡領取過")
     assert (await arrive(demo, first, "m-other"))["decision"] == "issued", "two people before one screen"
     assert len(await demo.get("/api/vouchers")) == 2
 
 
-@pytest.mark.parametrize(("age_s", "decision"), [(-3, "issued"), (60, "issued"), (90, "refused"), (86_400, "refused"), (-30, "refused")])
-async def test_a_photo_is_worth_nothing_after_a_minute_and_a_half(demo: Hq, box: TestBox, age_s: int, decision: str) -> None:
-    said = await arrive(demo, code(box, age_s))
-    assert (said["decision"], said["reason"]) == (decision, "" if decision == "issued" else "stale")
+async def test_a_photo_is_worth_nothing_after_a_minute_and_a_half(demo: Hq, box: TestBox) -> None:
+    for age_s, decision in ((-3, "issued"), (60, "issued"), (90, "refused"), (86_400, "refused"), (-30, "refused")):
+        said = await arrive(demo, code(box, age_s), f"m-{age_s}")
+        assert (said["decision"], said["reason"]) == (decision, "" if decision == "issued" else "stale"), age_s
 
 
 async def test_from_another_place_it_is_stale(demo: Hq, box: TestBox) -> None:
@@ -78,10 +78,10 @@ async def test_what_no_box_of_this_chain_signed_is_no_check_in(demo: Hq, box: Te
     assert await demo.get("/api/vouchers") == []
 
 
-@pytest.mark.parametrize("member", ["0912345678", "4111111111111111", "abc", "+886912345678", "a b", "m" * 65, ""])
-async def test_a_phone_number_is_no_member_reference(demo: Hq, box: TestBox, member: str) -> None:
-    said = await demo.http.post("/api/checkins", json={"qr": code(box), "member_ref": member})
-    assert said.status_code == 422
+async def test_a_phone_number_is_no_member_reference(demo: Hq, box: TestBox) -> None:
+    for member in ("0912345678", "4111111111111111", "abc", "+886912345678", "a b", "m" * 65, ""):
+        said = await demo.http.post("/api/checkins", json={"qr": code(box), "member_ref": member})
+        assert said.status_code == 422, member
     assert await demo.get("/api/vouchers") == []
 
 

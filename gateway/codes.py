@@ -7,6 +7,7 @@ docs/codes.md has the table of every code the shop understands.
 """
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -178,14 +179,31 @@ def card_field(value: object) -> str | None:
 
     Not looked at: `LOOKED_AFTER`, and `OWN_NUMBERS`, of which one in twenty thousand would be taken for a card.
     """
+    return _found(value, holds_card, "")
+
+
+def sku_field(value: object) -> str | None:
+    """Which `sku` of a JSON value is a bare number that nothing tells from a card's; None: none is.
+
+    13 to 19 digits without GS1's check digit: one in ten would pass Luhn's check, so all are refused rather than some at random.
+    """
+    return _found(value, _is_bare_number, "sku")
+
+
+def _is_bare_number(text: str) -> bool:
+    return 13 <= len(text) <= 19 and text.isascii() and text.isdigit() and not _is_gtin(text)
+
+
+def _found(value: object, wrong: Callable[[str], bool], field: str) -> str | None:
+    """Where a text is wrong, in every field or only in those of that name."""
     waiting: list[tuple[str, object]] = [("", value)]
     while waiting:
         path, one = waiting.pop()
-        if isinstance(one, str) and holds_card(one):
+        if isinstance(one, str) and wrong(one) and path.rpartition(".")[2].endswith(field):
             return path
         if isinstance(one, dict):
             named = {name: inner for name, inner in one.items() if name not in LOOKED_AFTER | OWN_NUMBERS}
-            if any(holds_card(str(name)) for name in named):
+            if not field and any(wrong(str(name)) for name in named):
                 return path
             waiting += [(f"{path}.{name}".lstrip("."), inner) for name, inner in named.items()]
         if isinstance(one, list):

@@ -54,6 +54,11 @@ class TillTable(Struct, frozen=True, forbid_unknown_fields=True):
     requests_per_s: Annotated[
         int, Meta(ge=1, le=100_000, description="Requests a second with one key, after twice as many at once; more get 429.")
     ] = 100
+    codes: Annotated[bool, Meta(description="Show a 1D code after each redemption, for a till that has no API but a scanner.")] = False
+    code_prefix: Annotated[
+        str,
+        Meta(pattern=r"^[0-9]{2}\Z", description="First two digits of those codes, as the till knows them; `20` to `29` are the shop's."),
+    ] = "29"
 
 
 class MembersTable(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +86,9 @@ class StationTable(Struct, frozen=True, forbid_unknown_fields=True):
     lockers: Annotated[list[str], Meta(description="Locker instances in sight of this station.")] = field(default_factory=list)
     name_zh: Annotated[str, Meta(description="The station's name in Traditional Chinese.")] = ""
     name_en: Annotated[str, Meta(description="The station's name in English.")] = ""
+    checkin: Annotated[bool, Meta(description="Show the check-in QR code here, which headquarters answers with a discount voucher.")] = (
+        False
+    )
 
 
 class SensorTable(Struct, frozen=True, forbid_unknown_fields=True):

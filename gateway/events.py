@@ -38,6 +38,9 @@ from gateway.sales import RedemptionRefused as RedemptionRefused
 from gateway.sales import RedemptionReversed as RedemptionReversed
 from gateway.sales import VoucherAuthorized as VoucherAuthorized
 from gateway.sales import VoucherRedeemed as VoucherRedeemed
+from gateway.screened import ResultShown as ResultShown
+from gateway.screened import TillCodeRung as TillCodeRung
+from gateway.screened import UnseenHonoured as UnseenHonoured
 from gateway.visits import OccupancyEstimated as OccupancyEstimated
 from gateway.visits import SubjectKind as SubjectKind
 from gateway.visits import VisitEnded as VisitEnded
@@ -347,6 +350,9 @@ Row = (
     | DeviceSeen
     | CatalogApplied
     | ClockFixed
+    | ResultShown
+    | UnseenHonoured
+    | TillCodeRung
 )
 
 _TRAFFIC: Final = (VisitStarted, VisitEnded, OccupancyEstimated)

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_bridge.hq import assignments, issuers, once, risks
+from cloud_bridge.hq import assignments, issuers, once, risks, screened
 from cloud_bridge.hq.api import Words
 from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.documents import DAY_S, ISSUER, START_SLACK_S, Press
@@ -102,9 +102,9 @@ def routes(office: Office, page: str) -> APIRouter:
         changed = await claims.destroy(gateway)
         return {"gateway": gateway, "freed": len(changed), "exposed_units": sum(stand.exposed for stand in changed)}
 
-    @router.get("/exposure", summary="What boxes hold, what destroyed ones may have cost, what was spent too late")
+    @router.get("/exposure", summary="What boxes hold, what destroyed ones may have cost, what was spent too late or honoured unseen")
     async def exposure() -> dict[str, Any]:
-        return await office.store.read(assignments.exposure)
+        return await office.store.read(lambda db: assignments.exposure(db) | screened.exposure(db))
 
     return router
 

@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import accounts, assignments, devices, joining, openings, shared, timing
+from cloud_bridge.hq import accounts, assignments, devices, joining, openings, screened, shared, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -34,6 +34,8 @@ from gateway.events import (
     Row,
     SalePosted,
     SettledThrough,
+    TillCodeRung,
+    UnseenHonoured,
     VoucherAuthorized,
     VoucherRedeemed,
 )
@@ -206,6 +208,8 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     MemberRecognised: accounts.recognised,
     PointsAccrued: accounts.accrued,
     RevisitAsked: accounts.asked,
+    UnseenHonoured: screened.honoured,
+    TillCodeRung: screened.rung,
     CompartmentOpenIntended: _intended,
     IntentSettled: _settled,
     ParcelStaged: _staged,

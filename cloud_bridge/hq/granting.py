@@ -94,7 +94,7 @@ class Granting:
         spent = sum(kept.total_spent for kept in row.stand.kept)
         return {
             "title": {"zh": row.title_zh, "en": row.title_en}, "state": told["state"], "not_after_s": row.not_after_s,
-            "left": row.stand.left + sum(kept.units for kept in row.stand.kept) - spent, "short_code": row.short_code,
+            "left": row.stand.left + sum(kept.units for kept in row.stand.kept) - spent,
             "qr": qr(row.token), "shops": [both(shop) for shop in shops], "message": both(REASONS[ended].text) if ended else None,
         }  # fmt: skip
 

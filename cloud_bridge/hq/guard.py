@@ -23,7 +23,7 @@ from gateway.codes import card_field
 COOKIE: Final = "sgw_hq"
 MAX_BODY_B: Final = 65_536
 OPEN_PATHS: Final = frozenset({"/healthz", "/login", "/openapi.json", "/favicon.ico"})
-OPEN_FOLDERS: Final = ("/static/", "/v/", "/g/", "/G/")  # the last three: shoppers' phones, who prove themselves by a secret
+OPEN_FOLDERS: Final = ("/static/", "/v/", "/g/", "/G/", "/c/", "/C/")  # but the first: shoppers' phones, who prove themselves by a secret
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOCKED: Final = """<!doctype html><html lang="zh-Hant"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>請先登入</title><link rel="stylesheet" href="/static/hq.css">

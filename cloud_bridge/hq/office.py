@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from cloud_bridge.hq import issuers, labels, once, openings, registry, reports, risks
+from cloud_bridge.hq import issuers, labels, once, openings, registry, reports, risks, screened
 from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, Issued, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change, Feed
 from cloud_bridge.hq.ingest import Ingest
@@ -297,6 +297,7 @@ def _facts(db: Connection, row: BoxRow, now_us: int, day: str | None, ingest: In
         "occupancy": reports.occupancy(db, row.gateway),
         "quarantined": reports.quarantined(db, row.gateway),
         "risk": risks.describe(db, row.gateway),
+        "screened": screened.standing(db, row.gateway),
         "start": openings.describe(db, row.gateway, ingest.openings.unproven(row.gateway), now_us),
         "label_complaints": [{"at_us": one.at_us, "reason": one.reason} for one in labels.complaints(db, row.gateway)],
     }

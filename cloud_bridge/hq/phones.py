@@ -7,6 +7,7 @@
     POST /v/VOUCHER/show    {secret}: title, state, QR code, shops that hold it
     POST /v/VOUCHER/grant   {secret, asking}: a grant's code and its QR code, for the shop that asks
     POST /g/shop            {asking}: which shop asks, and for which voucher
+    GET  /c/CHECKIN         where a phone's own camera ends with a check-in code (`/C/…`): it says to scan it with the chain's app
 
 The page is one file and says nothing by itself, so that it tells nobody which vouchers there are. A refusal is `{reason, message,
 next_step, shop}`. One address may try 30 times at once and then every two seconds; so may, whoever asks, each voucher by its link.
@@ -27,6 +28,7 @@ from gateway.asking import MAX_ASKING_B
 from gateway.clock import SystemClock
 
 PAGE: Final = Path(__file__).parent / "pages" / "phone.html"
+CHECKIN: Final = PAGE.with_name("checkin.html")
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -75,6 +77,11 @@ def routes(office: Office) -> APIRouter:
     @router.get("/G/{blob}")
     async def page() -> Response:
         return FileResponse(PAGE, media_type="text/html", headers={"content-security-policy": POLICY, "cache-control": "no-store"})
+
+    @router.get("/c/{blob}")
+    @router.get("/C/{blob}")
+    async def checked_in() -> Response:
+        return FileResponse(CHECKIN, media_type="text/html", headers={"content-security-policy": POLICY, "cache-control": "no-store"})
 
     @router.post("/v/{voucher_id}/show")
     async def show(voucher_id: str, body: Showing, request: Request) -> Response:

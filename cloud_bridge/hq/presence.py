@@ -26,6 +26,7 @@ class Heard(Struct, frozen=True):
     cursor: dict[int, int] = field(default_factory=dict)  # lane to what it believes to be acknowledged
     parent: str | None = None
     parent_heads: dict[int, tuple[int, str]] = field(default_factory=dict)
+    ahead_us: int | None = None  # how far the box's clock was before headquarters'; None: not heard since headquarters runs
 
 
 class Presence:
@@ -38,7 +39,10 @@ class Presence:
     def hear(self, beat: Beat, now_us: int) -> bool:
         """Take a beat; whether it is news that this box can be heard."""
         was_up = self.is_up(beat.gateway, now_us)
-        self._heard[beat.gateway] = Heard(now_us, beat.waiting, beat.epoch, beat.last, beat.cursor, beat.parent, beat.parent_heads)
+        ahead_us = beat.sent_us - now_us
+        self._heard[beat.gateway] = Heard(
+            now_us, beat.waiting, beat.epoch, beat.last, beat.cursor, beat.parent, beat.parent_heads, ahead_us
+        )
         self._unwritten.add(beat.gateway)
         return not was_up
 

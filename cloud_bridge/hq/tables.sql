@@ -587,4 +587,45 @@ CREATE TABLE IF NOT EXISTS anywhere_told (  -- boxes and the document `anywhere`
     gateway TEXT PRIMARY KEY,
     told_us INTEGER NOT NULL,            -- when it was made last; 0: never
     wanted INTEGER NOT NULL              -- there is something new to tell
+
+CREATE TABLE IF NOT EXISTS honoured (    -- uses that no screen is known to have shown and that staff handed over: exposure
+    gateway TEXT NOT NULL,
+    redemption_id TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    units INTEGER NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    why TEXT NOT NULL,                   -- of `gateway.rules.screened.WHYS`
+    staff TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, redemption_id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS rung (        -- redemptions whose code on the screen a till has taken
+    gateway TEXT NOT NULL,
+    redemption_id TEXT NOT NULL,
+    till_code TEXT NOT NULL,
+    station TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, redemption_id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS checkin_offers (  -- what a check-in is answered with; '' stands for every shop without one of its own
+    store TEXT PRIMARY KEY,
+    title_zh TEXT NOT NULL,
+    title_en TEXT NOT NULL,
+    value_minor INTEGER NOT NULL,
+    campaign INTEGER NOT NULL,
+    valid_days INTEGER NOT NULL,
+    closed INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS checkins (    -- one for each member and day of the shop's
+    member_ref TEXT NOT NULL,            -- the app backend's own reference: no phone number
+    day TEXT NOT NULL,
+    gateway TEXT NOT NULL,
+    station TEXT NOT NULL,
+    made_s INTEGER NOT NULL,             -- of the code, by the box's clock
+    voucher_id TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (member_ref, day)
 ) WITHOUT ROWID;

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, assigned_api, metrics, phones, reports, uplift
+from cloud_bridge.hq import api, assigned_api, checkins, metrics, phones, reports, uplift
 from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
@@ -52,6 +52,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     app.include_router(api.routes(office))
     app.include_router(assigned_api.routes(office, options.public_url))
     app.include_router(phones.routes(office), include_in_schema=False)
+    app.include_router(checkins.routes(office))
     app.include_router(event_routes(office))
     app.include_router(funnel_routes(office))
     app.include_router(uplift.uplift_routes(office))

@@ -13,7 +13,7 @@ from gateway.rules.reasons import REASONS
 
 LANGUAGES: Final = ("zh-Hant", "en")
 # Every zone every few seconds, every kiosk every few minutes: the pages show them, the feed does not.
-QUIET_TYPES: Final = frozenset({"OccupancyEstimated", "DeviceSeen"})
+QUIET_TYPES: Final = frozenset({"OccupancyEstimated", "DeviceSeen", "ResultShown"})
 
 
 class Phrase(Struct, frozen=True):
@@ -127,6 +127,9 @@ MARKS: Final[dict[str, tuple[str, str]]] = {
     "AssignmentTaken": ("⊕", "calm"),
     "Released": ("⊖", "calm"),
     "SettledThrough": ("⊖", "calm"),
+    "ResultShown": ("◉", "calm"),
+    "UnseenHonoured": ("!", "warn"),
+    "TillCodeRung": ("✓", "good"),
     "ParcelCollected": ("▣", "good"),
     "ParcelStaged": ("▣", "calm"),
     "CompartmentOpenIntended": ("▢", "calm"),

@@ -129,7 +129,7 @@ class Counter:
         self._catalog = catalog
         self._clock = clock
         self._admitted = admitted
-        self._zone = zone
+        self.zone = self._zone = zone
         self.used = Used(zone)
         self._practice = Used(zone)
         self._practised_ns = 0
@@ -314,15 +314,15 @@ class Counter:
             return "manager_needed"
         limit = self._catalog.limits.get(use.campaign)
         within_s = self._table.reverse_minutes * 60 if limit is None or limit.reverse_s is None else limit.reverse_s
-        return "too_late_to_reverse" if self._age_s(use.at) > within_s else None
+        return "too_late_to_reverse" if self.age_s(use.at) > within_s else None
 
-    def _age_s(self, at: Instant) -> float:
+    def age_s(self, at: Instant, unknown_s: float = float("inf")) -> float:
         """How long ago something was at least; of another boot the wall clocks say it, if both could be believed."""
         now = self._clock.now()
         if now.boot_id == at.boot_id:
             return (now.mono_ns - at.mono_ns) / 1e9
         if TimeTrust.UNTRUSTED in (now.trust, at.trust):
-            return float("inf")
+            return unknown_s
         return abs(now.wall_us - at.wall_us) / 1e6
 
     def _refused(

@@ -6,7 +6,7 @@ decision (a screen, a pulse) hangs on the commit. If a commit fails, nothing of 
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import argon2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -17,6 +17,7 @@ from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
 from gateway.core.anywhere import Anywhere
 from gateway.core.binding import Binding
+from gateway.core.checkins import CheckIns
 from gateway.core.claims import Claims
 from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
@@ -33,6 +34,7 @@ from gateway.core.passes import Passes, Signer
 from gateway.core.receipts import Posting, Receipts
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
+from gateway.core.showing import Showing
 from gateway.core.stations import Stations
 from gateway.core.till import Till
 from gateway.core.timekeeping import ClockWatch
@@ -65,10 +67,13 @@ from gateway.events import (
     ParcelStaged,
     RedemptionReversed,
     Released,
+    ResultShown,
     Row,
     RowsDamaged,
     SettledThrough,
     Stated,
+    TillCodeRung,
+    UnseenHonoured,
     VisitEnded,
     VisitStarted,
     VoucherAuthorized,
@@ -135,11 +140,16 @@ class Desk:
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
-            lambda verdict: verdict.answer, lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
+            lambda verdict: self.till.showing.tell(verdict),
+            lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
             Past(clock.boottime_ns, lambda: self._knowledge.place, self._knowledge.is_acked),
-            lambda verdict: None if verdict.wait is None or verdict.again is None else (verdict.wait, verdict.again),
+            self._waits,
         )  # fmt: skip
-        self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code)
+        showing = Showing(
+            counter, self._road.catalog, clock, self.devices, commit, lambda: self._admissions.admitted,
+            prefix=config.till.code_prefix, codes=config.till.codes,
+        )  # fmt: skip
+        self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code, showing)
         self.till.joined = self._binding.captured
         self._drivers = Drivers(
             config,
@@ -153,6 +163,7 @@ class Desk:
             claimed=self._claims.take,
         )
         self._clock_watch = ClockWatch(clock, commit)
+        self.checkins = CheckIns(config, signer, clock)
         self._remember(secret, signer)
 
     async def run(self) -> None:
@@ -289,6 +300,9 @@ class Desk:
         return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
 
     def _judge_code(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Verdict:
+        rung = self.till.showing.rung(code, station, staff, asked.device) if asked.is_plain else None
+        if rung is not None:
+            return rung
         verdict = self._binding.judged(code, station, staff, asked, self._judge.code)
         place = verdict.place
         if place is not None and not self._link.connected(f"locker@{place[0]}"):
@@ -308,6 +322,13 @@ class Desk:
         verdict.rows.append(intent)
         verdict.intent = intent
         return verdict
+
+    def _waits(self, verdict: Verdict) -> "tuple[asyncio.Future[str], Callable[[str], Verdict]] | None":
+        """What a verdict waits for. Pending is a state of the screen, never an answer: nothing of it is stored."""
+        if verdict.wait is None or verdict.again is None:
+            return None
+        self._stations.show(verdict.station, verdict.answer)
+        return verdict.wait, verdict.again
 
     def _act(self, verdict: Verdict) -> None:
         """After the commit: the screen, and the pulse."""
@@ -368,6 +389,8 @@ class Desk:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
         self._receipts.live_on(tell)
+        for fold in (self.till.showing.unseen.fold, self.till.showing.codes.fold):
+            tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
         self._anywhere.listen()

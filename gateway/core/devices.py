@@ -103,6 +103,11 @@ class Devices:
         device = self._devices.get(device_id)
         return device is not None and self.is_revoked(device)
 
+    def kind_of(self, device_id: str) -> str:
+        """What kind of device that is; empty: none of this shop."""
+        device = self._devices.get(device_id)
+        return device.kind if device else ""
+
     def is_witness(self, device_id: str) -> bool:
         """Whether what the device was shown lies off this box's disk, and counts."""
         device = self._devices.get(device_id)

@@ -16,7 +16,7 @@ from gateway.core.knowledge import Knowledge
 from gateway.core.lockers import Lockers
 from gateway.core.requests import ConflictingKey
 from gateway.core.road import Road
-from gateway.core.views import UnitView
+from gateway.core.views import UnitView, unit_view
 from gateway.events import (
     AckArrived,
     AskArrived,
@@ -68,7 +68,7 @@ class Drivers:
         self._claimed = claimed
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._committing: dict[str, asyncio.Future[bytes]] = {}  # by event id
-        self._units = {unit: UnitView(unit=unit, connected=False) for unit in _units(config)}
+        self._units = {unit: unit_view(unit, False) for unit in _units(config)}
 
     def views(self) -> list[UnitView]:
         """Every process, as screens show it."""
@@ -84,12 +84,12 @@ class Drivers:
         """A device came or went."""
         view = self._units.get(row.read_point)
         if view is not None:
-            self._units[row.read_point] = UnitView(unit=view.unit, connected=view.connected, device_state=row.device_state)
+            self._units[row.read_point] = unit_view(view.unit, view.connected, row.device_state, row.detail)
 
     def joined(self, unit: str, connected: bool) -> None:
         """A process joined or left."""
-        known = self._units.get(unit, UnitView(unit=unit, connected=False))
-        self._units[unit] = UnitView(unit=unit, connected=connected, device_state=known.device_state)
+        known = self._units.get(unit, unit_view(unit, False))
+        self._units[unit] = unit_view(unit, connected, known.device_state, known.detail)
         if unit == "bridge":
             if connected:
                 self._road.tell_bridge()

@@ -11,8 +11,9 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.codes import is_cardlike
-from gateway.core.counter import REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
+from gateway.core.counter import MANAGER, REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
 from gateway.core.requests import Requests, digest, fingerprint
+from gateway.core.showing import Showing
 from gateway.events import ActionDenied, CodePresented
 from gateway.ledger import StoredAnswer
 from gateway.rules import answers
@@ -36,6 +37,7 @@ class Till:
     def __init__(
         self, counter: Counter, judge: "Judge", clock: Clock, commit: "Callable[..., asyncio.Future[None]]",
         requests: "Requests[Verdict]", judge_code: Callable[[CodePresented, str, str | None, Asked], Verdict],
+        showing: Showing,
     ) -> None:  # fmt: skip
         self._counter = counter
         self._judge = judge
@@ -44,6 +46,7 @@ class Till:
         self._requests = requests
         self._judge_code = judge_code
         self.joined: Callable[[Verdict, str], Verdict] = lambda verdict, key: verdict  # what a capture is with its member in it
+        self.showing = showing
 
     def present(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Awaitable[bytes]:
         """Redeem or hold what a code stands for.
@@ -97,7 +100,16 @@ class Till:
             ConflictingKey: That key was another request.
         """
         shown = _shown(key, "reverse", station, actor)
-        return self._once(key, "reverse", redemption_id, shown, actor, (), lambda: self._counter.reverse(redemption_id, actor, shown))
+        return self._once(key, "reverse", redemption_id, shown, actor, (), lambda: self._reversed(redemption_id, actor, shown))
+
+    def honour(self, redemption_id: str, why: str, *, key: str, station: str, actor: Actor) -> Awaitable[bytes]:
+        """Hand over what was accepted and never shown.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        shown = _shown(key, "honour", station, actor)
+        return self._once(key, "honour", redemption_id, shown, actor, (why,), lambda: self.showing.honour(redemption_id, why, actor, shown))
 
     async def deny(self, action: str, station: str, actor: Actor) -> None:
         """Write down that somebody asked for what they may not; returns after the commit."""
@@ -128,6 +140,12 @@ class Till:
         used.restart(self._clock.boottime_ns())
         for hold in used.live_holds():
             asyncio.get_running_loop().call_later(hold.asked.hold_s + LOOK_AGAIN_S, self.sweep)
+
+    def _reversed(self, redemption_id: str, actor: Actor, shown: Shown) -> Verdict:
+        """A receipt that shows the discount is no longer the cashier's to take back."""
+        rung = self.showing.is_rung(redemption_id) and MANAGER not in actor.roles
+        refused = self.showing.refuse("manager_needed", redemption_id, shown) if rung else None
+        return refused or self._counter.reverse(redemption_id, actor, shown)
 
     def _captured(self, authorization_id: str, actor: Actor, shown: Shown, want: Want | None) -> Verdict:
         self.sweep()

@@ -1,5 +1,7 @@
 """What screens may see of the store: plain values, made anew at each change, no way back into core."""
 
+from typing import Final
+
 from msgspec import Struct, field
 
 from gateway.rules.answers import Answer
@@ -64,7 +66,19 @@ class UnitView(Struct, frozen=True, kw_only=True):
 
     unit: str
     connected: bool
-    device_state: str = "up"
+    device_state: str = "up"  # as its driver said last: "up", "degraded" or "down"
+    state: str = "working"  # both in one word: "working", "degraded", "device_silent" or "process_gone"
+    detail: str = ""  # what its driver said of the device, for whoever mends it
+
+
+UNIT_STATES: Final = {"up": "working", "degraded": "degraded", "down": "device_silent"}
+GONE: Final = "process_gone"
+
+
+def unit_view(unit: str, connected: bool, device_state: str = "up", detail: str = "") -> UnitView:
+    """A process and its device; a process that is gone says nothing of its device."""
+    state = UNIT_STATES.get(device_state, device_state) if connected else GONE
+    return UnitView(unit=unit, connected=connected, device_state=device_state, state=state, detail=detail)
 
 
 class LaneView(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.codes import card_field
+from gateway.codes import card_field, sku_field
 from gateway.kiosk.words import both
 
 MAX_BODY_B: Final = 64 * 1024  # the longest code is 4,296 B
@@ -56,9 +56,9 @@ SHIELD_FRESH: Final = [*_ENCODED, (b"cache-control", b"no-store")]
 class Refused(Exception):
     """A request that goes no further."""
 
-    def __init__(self, status: int, key: str, field: str | None = None) -> None:
+    def __init__(self, status: int, key: str, field: str | None = None, why: str = "looks like a card number") -> None:
         super().__init__(key)
-        self.fields = {} if field is None else {"fields": [{"field": field, "problem": "looks like a card number"}]}
+        self.fields = {} if field is None else {"fields": [{"field": field, "problem": why}]}
         self.status = status
         self.key = key
 
@@ -128,11 +128,14 @@ def _check_cards(body: bytes | None) -> None:
     if body is None or not MAY_HOLD_CARD.search(body):
         return
     try:
-        field = card_field(msgspec.json.decode(body))
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return  # no JSON: its reader refuses it, and repeats nothing of it
+    field = card_field(value)
     if field is not None:
         raise Refused(422, "card_number", field)
+    if (field := sku_field(value)) is not None:
+        raise Refused(422, "sku_number", field, "a number of 13 to 19 digits that is no GTIN")
 
 
 async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:

@@ -15,6 +15,7 @@ from gateway.core.views import OrderView, Screen, StoreView
 from gateway.kiosk.api import JSON, StationView
 from gateway.kiosk.members import Alerts, MemberAnswer, MemberAsked
 from gateway.kiosk.pos import MARK_HEADER
+from gateway.kiosk.shown import Outcome
 from gateway.kiosk.verbs import KEY_HEADER, VERBS, Verb
 from gateway.rules.answers import Answer
 from gateway.rules.pricing import PriceAnswer, StationAsks
@@ -51,6 +52,7 @@ SHAPES: Final = (
     MemberAsked,
     MemberAnswer,
     Alerts,
+    Outcome,
     *(verb.body for verb in VERBS),
 )
 EVERYWHERE: Final = {

@@ -68,7 +68,9 @@ def router(desk: "Desk", access: Access) -> APIRouter:
         table = next(table for table in desk.config.stations if table.name == station)
         place = {"zh-Hant": table.name_zh or station, "en": table.name_en or station}
         page = "kiosk.html" if device or key else "pairing.html"
-        answer = HTMLResponse(render(page, lang, ("common.", "kiosk.", "read.", "result."), place=place, station=station, **shared))
+        answer = HTMLResponse(
+            render(page, lang, ("common.", "kiosk.", "read.", "result."), place=place, station=station, checkin=table.checkin, **shared)
+        )
         if device is not None:
             desk.devices.see(device)
             renew_cookie(request, answer, station)

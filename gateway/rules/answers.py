@@ -61,6 +61,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     member: ShownMember | None = None  # whose code was shown
     binding: str = ""  # "bound", "declined", or why the member is not known, a key of `REASONS`; empty: nobody said who it is
     pending: tuple[Pending, ...] = ()
+    unseen: str = ""  # of a refusal: the redemption that was accepted and, as far as is known, never shown; a person may honour it
+    till_code: str = ""  # what a till without an API scans from the screen: Code 128, twelve digits
 
     @property
     def ok(self) -> bool:

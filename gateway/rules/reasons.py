@@ -287,6 +287,19 @@ REASONS: Final[dict[str, Reason]] = {
     "campaign_quota_used": _reason(
         "此優惠碼的總名額已發完", "This code has been used as often as it may be", "請參考其他優惠", "Please look at our other offers"
     ),
+    "already_shown": _reason(
+        "此核銷的結果已顯示過", "The result of this redemption was shown", "如有疑問，請洽店長", "If in doubt, please ask the manager"
+    ),
+    "already_honoured": _reason(
+        "此核銷已由店員補給過", "Staff honoured this redemption already", "請勿再次交付", "Please do not hand it over again"
+    ),
+    "too_late_to_honour": _reason("此核銷已超過一日", "This redemption is more than a day old", "請洽總部", "Please call headquarters"),
+    "already_rung": _reason(
+        "此收銀條碼已登錄過", "The till has taken this code already", "請勿再次折抵", "Please take nothing off for it again"
+    ),
+    "unknown_till_code": _reason(
+        "本店查無此收銀條碼", "This shop knows no such till code", "請核對數字後再試", "Please check its digits and try again"
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {
@@ -302,6 +315,8 @@ DECISIONS: Final[dict[str, Text]] = {
     "staged": Text("商品已備妥", "The parcel is ready"),
     "sale_posted": Text("銷售已記錄", "The sale is recorded"),
     "recognised": Text("已辨識會員", "Member recognised"),
+    "honoured": Text("已登記補給，請交付商品", "Noted: please hand it over"),
+    "rung": Text("收銀已登錄", "Taken by the till"),
 }
 
 POINTS_PENDING: Final = Text("點數待入帳", "Points pending")
@@ -312,3 +327,15 @@ PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision o
 def practised(text: Text) -> Text:
     """What a screen says of a decision that does not count."""
     return Text(PRACTICE.zh + text.zh, PRACTICE.en + text.en)
+
+
+def unseen(at: str, *, to_staff: bool) -> Reason:
+    """Instead of saying only that it was used: it was accepted at `at` (HH:MM, shop time), and no screen is known to have said so."""
+    if to_staff:
+        step = Text("確認顧客尚未取得後，請選擇原因補給", "Once you are sure that nothing was handed over, say why and do it now")
+    else:
+        step = Text("請店員以手機掃描此券確認", "Please have our staff scan it with their phone")
+    return _reason(
+        f"此券已於 {at} 受理，但畫面可能未顯示", f"Accepted at {at}; the screen may have failed to show it",
+        step.zh, step.en,
+    )  # fmt: skip

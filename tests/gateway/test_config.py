@@ -86,6 +86,8 @@ def _kind(kind: msgspec.inspect.Type) -> str:
         return "list of texts"
     if isinstance(kind, msgspec.inspect.StrType):
         return "name" if kind.pattern and "A-Z" in kind.pattern else "text"
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return "true or false"
     word = "whole number" if isinstance(kind, msgspec.inspect.IntType) else "number"
     assert isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType)
     bounds = [f"from {kind.ge}"] if kind.ge is not None else [f"above {kind.gt:g}"] if kind.gt is not None else []

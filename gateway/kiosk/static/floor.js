@@ -179,6 +179,7 @@ export class Floor {
 
 const KIOSK = {
   attract: ["", "QR", "glance.kiosk.free"],
+  pending: ["busy", "…", "glance.kiosk.pending"],
   redeemed: ["good", "✓", "glance.kiosk.redeemed"],
   refused: ["bad", "!", "glance.kiosk.refused"],
   collecting: ["busy", "▮", "glance.kiosk.collecting"],

@@ -41,15 +41,16 @@ function drawCounts(counts) {
   }
 }
 
-const UNIT_STATES = { up: "glance.unit.up", degraded: "glance.unit.degraded", down: "glance.unit.down" };
+const UNIT_STATES = { working: "glance.unit.up", degraded: "glance.unit.degraded", device_silent: "glance.unit.silent", process_gone: "glance.unit.down" };
+const UNIT_LOOKS = { working: "up", degraded: "degraded" };
 const UNIT_KINDS = { ble: "glance.unit.ble", scanner: "glance.unit.scanner", locker: "glance.unit.locker", bridge: "glance.unit.bridge" };
 
 function drawUnits(units) {
   const rows = units.map((unit) => {
-    const state = unit.connected ? unit.device_state : "down";
+    const state = unit.state;
     const [kind, name] = unit.unit.split("@");
     const label = UNIT_KINDS[kind] ? t(UNIT_KINDS[kind]) : kind;
-    return el("li", { class: state, title: unit.unit }, el("i"), el("span", {}, label, name ? el("small", {}, ` ${name}`) : ""), el("b", {}, t(UNIT_STATES[state] ?? "glance.unit.down")));
+    return el("li", { class: UNIT_LOOKS[state] ?? "down", title: [unit.unit, unit.detail].filter(Boolean).join(": ") }, el("i"), el("span", {}, label, name ? el("small", {}, ` ${name}`) : ""), el("b", {}, t(UNIT_STATES[state] ?? "glance.unit.down")));
   });
   $("units").replaceChildren(...rows);
 }
@@ -58,7 +59,7 @@ function drawUnits(units) {
 function learn(before, now) {
   for (const screen of now.screens) {
     const old = before.screens.find((one) => one.station === screen.station);
-    if (screen.answer && screen.number !== old?.number) tell(screen.answer.decision === "refused" ? "bad" : "good", () => `${stationName(screen.station)} · ${pick(screen.answer.message)} ${pick(screen.answer.title)}`);
+    if (screen.answer && screen.state !== "pending" && screen.number !== old?.number) tell(screen.answer.decision === "refused" ? "bad" : "good", () => `${stationName(screen.station)} · ${pick(screen.answer.message)} ${pick(screen.answer.title)}`);
   }
   for (const one of now.compartments) {
     const old = before.compartments.find((door) => door.bank === one.bank && door.compartment === one.compartment);

@@ -1,9 +1,11 @@
 // The kiosk of one station. Core's screen is the truth; this page shows it, and offers ways to present a code.
 import { drawAdmission } from "./admission.js";
+import { rotateCheckIn } from "./checkin.js";
 import { follow } from "./live.js";
 import { forget, newId, pending, present } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
 import { drawProblem, drawResult } from "./result.js";
+import { confirmAgain, painted } from "./shown.js";
 import { Witness } from "./witness.js";
 import { clockTime, el, icon, other, resetLanguage, t } from "./words.js";
 
@@ -17,7 +19,7 @@ const $ = (id) => document.getElementById(id);
 const station = document.body.dataset.station;
 const camera = new Camera();
 const witness = new Witness(station);
-const views = ["attract", "camera", "typing", "working", "result"];
+const views = ["attract", "camera", "typing", "working", "pending", "result"];
 let shown = { number: -1, key: "", answer: null, problem: null, held: false };
 let nowUs = null, nowAt = 0, noticeTimer, idleTimer, stillTimer, endTimer;
 
@@ -27,7 +29,7 @@ function show(view) {
   document.body.dataset.screen = view;
   $("cleared").hidden = true;
   document.body.dataset.look = view === "result" ? $("result").firstElementChild?.classList[1] ?? "" : "";
-  const target = { camera: "#camera h1", typing: "#code", working: "#working h1", result: "#result h1", attract: null }[view];
+  const target = { camera: "#camera h1", typing: "#code", working: "#working h1", pending: "#pending h1", result: "#result h1", attract: null }[view];
   if (target) document.querySelector(target)?.focus();
   touch();
 }
@@ -36,12 +38,13 @@ function show(view) {
 
 function showAnswer(answer, number, showsS) {
   const key = JSON.stringify(answer);
-  if (shown.key === key && !$("result").hidden) {
+  if (shown.key === key && document.body.dataset.screen !== "attract") { // told twice, by its own request and by core; the next code may be half typed
     shown.number = Math.max(shown.number, number);
     return;
   }
   shown = { number, key, answer, problem: null, held: false };
   drawShown();
+  painted(station, answer, () => shown.key === key && !$("result").hidden);
   clearTimeout(endTimer);
   if (showsS > 0) endTimer = setTimeout(() => !shown.held && wipe(), showsS * 1000 + SLACK_MS);
 }
@@ -111,7 +114,7 @@ async function send(address, body) {
   $("code").value = "";
   show("working");
   const outcome = await present(address, body);
-  if (outcome.answer) return showAnswer(outcome.answer, shown.number, outcome.answer.asking ? 90 : 30); // a phone has to come out first
+  if (outcome.answer) return showAnswer(outcome.answer, shown.number, outcome.answer.asking ? 90 : outcome.answer.till_code ? 60 : 30); // a phone has to come out first
   if ([401, 403].includes(outcome.status)) return location.reload(); // not paired any more: the page says so, or pairs anew
   if (outcome.refused) return showProblem(() => outcome.refused, null);
   showProblem(() => ({ message: both("kiosk.silent"), next_step: both("kiosk.silent.next") }), () => send(address, body));
@@ -219,7 +222,7 @@ function touch() {
   clearTimeout(idleTimer);
   const screen = document.body.dataset.screen;
   if (screen === "attract" && document.documentElement.lang === "en") idleTimer = setTimeout(resetLanguage, IDLE_MS);
-  if (screen === "attract" || screen === "working" || (screen === "result" && shown.answer && !shown.held)) return;
+  if (["attract", "working", "pending"].includes(screen) || (screen === "result" && shown.answer && !shown.held)) return;
   idleTimer = setTimeout(askStill, IDLE_MS);
 }
 
@@ -271,6 +274,7 @@ function onView(view) {
   if (screen.number === shown.number) return;
   const first = shown.number === -1;
   shown.number = screen.number;
+  if (screen.state === "pending") return show("pending"); // core asks headquarters; the answer comes by itself
   if (screen.answer && screen.state !== "attract") return showAnswer(screen.answer, screen.number, screen.shows_s);
   const busy = ["typing", "camera", "working"].includes(document.body.dataset.screen) || shown.held || shown.problem;
   if (!busy && !first) wipe();
@@ -281,7 +285,8 @@ setInterval(tick, 1000);
 follow(`/v1/stations/${encodeURIComponent(station)}/events`, onView, (lost) => {
   $("lost").hidden = !lost;
   if (lost && shown.number >= 0) shown.number = -2; // a core that comes back counts anew
-}, () => witness.present());
+}, () => (witness.present(), confirmAgain()));
+if ($("checkin")) rotateCheckIn($("checkin"), station);
 const unfinished = pending();
 if (unfinished) send(unfinished.address, unfinished.body);
 else forget();

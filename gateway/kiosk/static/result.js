@@ -9,6 +9,8 @@ const LOOK = {
   staged: ["good", "parcel"],
   collecting: ["door", "door"],
   staging: ["door", "door"],
+  honoured: ["good", "check"],
+  rung: ["good", "check"],
   refused: ["bad", "stop"],
 };
 
@@ -28,11 +30,21 @@ export function drawResult(answer, buttons) {
   if (title) words.append(el("p", { class: "what" }, title));
   if (answer.order_number) words.append(el("p", { class: "order" }, `${t("result.order")} ${answer.order_number}`));
   if (answer.uses_left > 0 && isGood(answer)) words.append(el("p", { class: "order" }, `${t("result.uses_left")} ${answer.uses_left}`));
+  if (answer.till_code) words.append(drawTillCode(answer.till_code));
   if (answer.before) words.append(drawBefore(answer.before));
   const step = pick(answer.next_step);
   if (step) words.append(el("p", { class: "next" }, step));
   if (answer.reference && isGood(answer) && !answer.order_number) words.append(el("p", { class: "reference" }, `${t("result.reference")} ${answer.reference}`));
   return el("div", { class: `result ${look}${answer.practice ? " practice" : ""}`, "data-decision": answer.decision, "data-reason": answer.reason || null }, mark, words, el("div", { class: "buttons" }, ...buttons));
+}
+
+// For a till without an API: its scanner reads the bars, or the cashier types the digits.
+function drawTillCode(code) {
+  const digits = code.replace(/(.{4})(?=.)/g, "$1 ");
+  return el(
+    "figure", { class: "till" }, el("img", { alt: `${t("result.till")} ${digits}`, src: `/v1/till-code.svg?code=${encodeURIComponent(code)}` }),
+    el("figcaption", {}, el("span", {}, t("result.till")), el("b", {}, digits)),
+  );
 }
 
 function drawBefore(before) {

@@ -6,6 +6,7 @@ import { ask, newId } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
 import { drawProblem, drawResult } from "./result.js";
 import { Devices, wantedCode } from "./devices.js";
+import { confirmAgain, painted } from "./shown.js";
 import { Witness } from "./witness.js";
 import { el, icon, t } from "./words.js";
 
@@ -172,10 +173,28 @@ async function submit(found, source, id = newId()) {
 
 function conclude(outcome, retry) {
   if (outcome.status === 401) return leave();
-  if (outcome.answer) return draw(() => drawResult(outcome.answer, [doneButton()]));
+  if (outcome.answer) {
+    draw(() => drawResult(outcome.answer, [...honourButtons(outcome.answer), doneButton()]));
+    const drawn = redraw;
+    return painted("staff", outcome.answer, () => redraw === drawn && !$("result").hidden);
+  }
   if (outcome.refused) return draw(() => drawProblem(outcome.refused, [doneButton()]));
   const words = () => ({ message: { zh: t("staff.silent"), en: t("staff.silent") }, next_step: { zh: t("staff.silent.next"), en: t("staff.silent.next") } });
   draw(() => drawProblem(words(), [button("staff.again", "main", retry), doneButton()]));
+}
+
+// Accepted, and as far as is known never shown: whoever signs in here may hand it over, and says why.
+const WHYS = { power_cut: "staff.honour.power_cut", screen_fault: "staff.honour.screen_fault", walked_away: "staff.honour.walked_away" };
+
+function honourButtons(answer) {
+  if (!answer.unseen) return [];
+  const key = newId(); // one for all three: whichever is tapped first is the one that counts
+  return Object.entries(WHYS).map(([why, words]) => button(words, "", () => honour({ redemption_id: answer.unseen, why, key })));
+}
+
+async function honour(body) {
+  show("working");
+  conclude(await ask("/v1/staff/honour", body), () => honour(body));
 }
 
 function draw(make) {
@@ -257,5 +276,5 @@ if (!hasCamera()) {
   $("by-camera").hidden = true;
   $("no-camera").hidden = false;
 }
-const stream = follow("/v1/store/events", onView, (lost) => ($("lost").hidden = !lost), () => witness.present());
+const stream = follow("/v1/store/events", onView, (lost) => ($("lost").hidden = !lost), () => (witness.present(), confirmAgain()));
 fetch("/v1/staff/me").then(async (response) => response.ok && enter(await response.json()), () => {});

@@ -13,6 +13,7 @@ export function setLanguage(next) {
   document.documentElement.lang = next;
   for (const node of document.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
   for (const node of document.querySelectorAll("[data-t-label]")) node.setAttribute("aria-label", t(node.dataset.tLabel));
+  for (const node of document.querySelectorAll("[data-t-alt]")) node.alt = t(node.dataset.tAlt);
   for (const node of document.querySelectorAll("[data-zh]")) node.textContent = next === "en" ? node.dataset.en : node.dataset.zh;
   // In the address, so that a reload keeps it and a new customer's screen does not.
   history.replaceState(null, "", next === FIRST ? location.pathname : `?lang=${next}`);

@@ -50,6 +50,8 @@ async def test_a_phone_opens_its_link_scans_the_shop_and_holds_up_the_pass(demo:
         await page.goto(voucher["link"])
         await expect(page.locator("h1")).to_contain_text("咖啡券")
         assert await held_up(page, "phone-voucher") == [voucher["token"]]
+        await expect(page.locator("#no-letters")).to_contain_text("此券沒有可輸入的代碼")
+        assert voucher["short_code"] not in await page.content(), "no shop would know these letters"
         assert await page.evaluate("location.href") == voucher["link"].partition("#")[0], "the secret left the address"
         assert await barriers(page) == []
         await page.goto(shop_page)

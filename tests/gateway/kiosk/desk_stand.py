@@ -9,7 +9,7 @@ from gateway import codes
 from gateway.catalog import Catalog
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
-from gateway.core.counter import REDEEM, Asked
+from gateway.core.counter import REDEEM, Actor, Asked
 from gateway.core.devices import Device, Devices
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import (
@@ -69,6 +69,22 @@ TITLES = {
 }
 
 
+class TillStand:
+    """What pages tell of their screens."""
+
+    def __init__(self) -> None:
+        self.painted: list[tuple[str, str]] = []  # redemption and station
+        self.showing = self
+
+    async def shown(self, redemption_id: str, actor: Actor, station: str) -> bool:
+        del actor
+        self.painted.append((redemption_id, station))
+        return True
+
+    def is_till_code(self, text: str) -> bool:
+        return text.isdigit()
+
+
 class DeskStand:
     """Core, as far as pages can tell."""
 
@@ -78,6 +94,7 @@ class DeskStand:
         self.catalog = Catalog(self.config.store.gateway, [])
         self.rows: list[Row] = []
         self.devices = Devices(self.clock, self.catalog, self._commit, self.tell)
+        self.till = TillStand()
         self.line_up = True
         self.admission = AdmissionView(admitted=True, state="admitted", how="inherited")
         self.heard: list[tuple[str, str]] = []  # device and the mark it presented

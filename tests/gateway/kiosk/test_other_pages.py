@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from gateway.core.views import unit_view
 from tests.gateway.kiosk.conftest import Shop
 from tests.gateway.kiosk.desk_stand import CAKE, COFFEE, PICKUP, PIN
 from tests.gateway.kiosk.test_kiosk_page import picture_of
@@ -103,7 +104,7 @@ async def test_the_glance_follows_the_shop(browser: Browser, shop: Shop) -> None
     desk.zones[0], desk.zones[2] = change(desk.zones[0], subjects=[]), change(desk.zones[2], subjects=["tag-07"])
     desk.door(3, "pickup_open", "open", "A1042")
     desk.door(4, "jammed", "closed")
-    desk.units[0] = change(desk.units[0], connected=False)
+    desk.units[0] = unit_view(desk.units[0].unit, False)
     desk.line_up, desk.waiting = False, 1234
     await shop.redeem(CAKE)
     await expect(page.locator('.subject[data-zone="coffee"]')).to_contain_text("tag-07")

@@ -75,7 +75,8 @@ function drawVoucher(told) {
   const parts = [both("h1", told.title), words("p", zh, en, { class: "state", "data-state": told.state })];
   if (told.message) parts.push(both("p", told.message));
   for (const shop of told.shops) parts.push(words("p", `保留於 ${shop.zh}`, `Held by ${shop.en}`, { class: "holder" }));
-  parts.push(picture(told.qr, "票券 QR 碼"), el("p", {}, el("code", {}, told.short_code)));
+  parts.push(picture(told.qr, "票券 QR 碼"));
+  parts.push(words("p", "此券沒有可輸入的代碼：掃描器讀不到時，請調亮螢幕，或請店員以手機掃描。", "This voucher has no letters to type: if a scanner cannot read it, brighten your screen, or have our staff scan it with their phone.", { id: "no-letters" }));
   parts.push(words("p", `剩餘 ${told.left} 次，使用期限 ${until}`, `${told.left} left, good until ${until}`));
   parts.push(words("p", "門市離線時，請用手機相機掃描門市畫面上的 QR 碼。", "If the shop is offline, scan the QR code on its screen with this phone's camera."));
   show("voucher", ...parts);

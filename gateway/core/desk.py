@@ -127,7 +127,6 @@ class Desk:
             self._road.tell_bridge, self._judge.refuse,
         )  # fmt: skip
         self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
-        self._road.wanted = self._claims.wanted
         self.members = Members(
             config.members, config.store.gateway, self._road.catalog.roll, clock, signer.key if signer else None, secret,
             lambda rows, document: commit(rows, document=document), tell,

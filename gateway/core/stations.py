@@ -8,7 +8,8 @@ from gateway.core.views import Screen
 from gateway.rules.answers import Answer
 
 SHOWS_S: Final = {
-    "redeemed": 8.0, "refused": 8.0, "collected": 6.0, "staged": 6.0, "collecting": 60.0, "staging": 60.0, "pending": 6.0, "recognised": 6.0,
+    "redeemed": 8.0, "refused": 8.0, "collected": 6.0, "staged": 6.0, "collecting": 60.0, "staging": 60.0, "pending": 6.0,
+    "recognised": 6.0,
 }  # fmt: skip
 TILL_S: Final = 60.0  # until a cashier has scanned the screen
 ASKING_S: Final = 90.0  # time to take out a phone, scan the screen and hold the pass before the reader

@@ -22,7 +22,7 @@ from .real_shop import open_doors
 
 CHECKS: Any = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ENDLESS = "text/event-stream"
-EACH = 8  # requests of each operation, mode and caller
+EACH = 4  # requests of each operation and mode
 
 
 def walk(document: dict[str, Any], url: str, headers: dict[str, str]) -> int:
@@ -57,9 +57,8 @@ async def test_schemathesis_finds_no_fault_and_no_undocumented_answer(
     quick = msgspec.structs.replace(shop_config, till=TillTable(requests_per_s=100_000))
     async with open_doors(quick, clock) as doors:
         document = (await doors.nobody().http.get("/v1/openapi.json")).json()
-        sent = 0
-        for caller in (await doors.till(), await doors.person("s-2"), doors.nobody()):
-            headers = dict(caller.http.headers) | {"cookie": "; ".join(f"{name}={value}" for name, value in caller.http.cookies.items())}
-            sent += await asyncio.to_thread(walk, document, doors.url, headers)
+        manager = (await doors.person("s-2")).http
+        headers = dict(manager.headers) | {"cookie": "; ".join(f"{name}={value}" for name, value in manager.cookies.items())}
+        sent = await asyncio.to_thread(walk, document, doors.url, headers)
         assert sent > len(document["paths"]) * EACH
         await doors.shop.desk.prove()

@@ -9,6 +9,7 @@ from typing import Any
 import argon2
 import httpx
 import pytest
+from playwright.async_api import Error as PageError
 
 from gateway.config import GatewayConfig
 from gateway.core.meters import Meters
@@ -143,7 +144,9 @@ async def test_a_phones_browser_keeps_its_mark_and_stops_an_old_image(
             page.set_default_timeout(30_000)
 
             async def kept() -> str:
-                return str(await page.evaluate("localStorage.getItem('mark:staff') ?? ''"))
+                while True:
+                    with contextlib.suppress(PageError):  # asked in the moment in which the page loads itself anew
+                        return str(await page.evaluate("localStorage.getItem('mark:staff') ?? ''"))
 
             await page.goto(f"http://127.0.0.1:{served.port}/staff")
             await page.get_by_text("林怡君").click()

@@ -23,6 +23,11 @@ SCENES: Final = (
     Scene("headquarters restored", gives=3, spends=2, releases=2, backups=1, hq_restores=1, wishes=1),
     Scene("balance", units=2, share=1, gives=3, spends=3, settles=1),
     Scene("moves", gives=3, spends=2, releases=1, settles=1, wishes=1, wish=Wish.MOVE),
+    Scene("taken back", gives=3, spends=2, releases=1, settles=1, wishes=1, reverses=1),
+    Scene("old image, taken back", gives=1, spends=3, presses=1, restores=1, reverses=2),
+    Scene("swap, taken back", gives=2, spends=3, settles=1, destroys=1, reverses=1),
+    Scene("headquarters restored, taken back", gives=3, spends=2, settles=1, backups=1, hq_restores=1, reverses=1),
+    Scene("balance, taken back", units=2, share=1, gives=3, spends=3, settles=1, reverses=1),
 )
 
 MISSED_IN: Final[dict[str, Scene]] = {
@@ -43,6 +48,11 @@ MISSED_IN: Final[dict[str, Scene]] = {
     "named_less_spent": SCENES[2],
     "opening_tells_stands": SCENES[3],
     "opening_tells_settled": SCENES[4],
+    "counted_stays": SCENES[11],
+    "late_first": Scene("reversed, put back", gives=2, spends=3, settles=1, presses=1, restores=1, reverses=1),
+    "returned_given": Scene("reversed, put back", gives=2, spends=3, settles=1, presses=1, restores=1, reverses=1),
+    "reversed_once": Scene("reversed again", gives=2, spends=3, settles=1, presses=1, restores=1, reverses=2),
+    "dark_booked": SCENES[12],
     "box_named": SCENES[6],
 }
 
@@ -62,7 +72,7 @@ class Walk(NamedTuple):
 def steps(machine: Machine, state: State) -> Iterator[Step]:
     """Everything that can happen next, each in words."""
     left, hq = state.left, state.hq
-    for name, maker in (("gives", _gives), ("spends", _spends), ("releases", _releases), ("settles", _settles), ("presses", _presses)):
+    for name, maker in (("gives", _gives), ("spends", _spends), ("releases", _releases), ("settles", _settles), ("presses", _presses), ("reverses", _reverses)):
         if getattr(left, name):
             for words, after in maker(machine, state):
                 yield words, after._replace(left=left._replace(**{name: getattr(left, name) - 1}))
@@ -105,6 +115,13 @@ def _settles(machine: Machine, state: State) -> Iterator[Step]:
         for through_s in range(1, state.hq.last_s + 1):
             if (after := machine.settle(state, box, through_s)) is not None:
                 yield f"settle through {through_s} at {name}", after
+
+
+def _reverses(machine: Machine, state: State) -> Iterator[Step]:
+    for box, name in enumerate(BOXES):
+        for use in machine.uses(state, box):
+            if (after := machine.reverse(state, box, use)) is not None:
+                yield f"reverse {use.redemption_id} at {name}", after
 
 
 def _presses(machine: Machine, state: State) -> Iterator[Step]:

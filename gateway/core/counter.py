@@ -21,6 +21,7 @@ from msgspec import Struct, field
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.config import TillTable
+from gateway.core.accounts import Lent
 from gateway.core.offers import Offer, Offering
 from gateway.events import (
     AuthorizationEnded,
@@ -54,13 +55,17 @@ class Doing(StrEnum):
 
 
 class Asked(Struct, frozen=True):
-    """What is asked with a presented code, and from which paired device; None: a scanner of the station."""
+    """What is asked with a presented code, and from which paired device; None: a scanner of the station.
+
+    `or_less`: of a balance lent out in shares, who asks can take less than the amount.
+    """
 
     doing: Doing = Doing.REDEEM
     want: Want = ONE
     hold_s: int | None = None
     device: str | None = None
     basket: Basket | None = None
+    or_less: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -129,6 +134,7 @@ class Counter:
         self.used = Used(zone)
         self._practice = Used(zone)
         self._practised_ns = 0
+        self.lent: Lent
 
     # ------------------------------------------------------------ a code was shown
 
@@ -199,6 +205,8 @@ class Counter:
         if hold is None:
             return self._refused("unknown_authorization", "", shown, practice)
         asked, terms = hold.asked, _terms(hold, practice)
+        if asked.number:
+            return self.lent.capture(hold, actor, shown, want, self._refusal_of_hold(hold, actor))
         wanted = want or Want(asked.units, asked.amount_minor if terms.partial else None)
         refused = self._refusal_of_hold(hold, actor) or _refusal_of_more(hold, wanted) or (None if practice else self._not_admitted())
         if refused is None and hold.state != "live":
@@ -238,6 +246,7 @@ class Counter:
             rows = [AuthorizationEnded(authorization_id, hold.asked.voucher_id, "voided", shown.station, shown.staff, actor.device, now)]
         verdict = self._said("voided", _terms(hold, practice), shown.station, rows, authorization_id=authorization_id)
         verdict.answer = _give_back(verdict.answer, hold.asked) if rows else verdict.answer
+        verdict.answer = self.lent.void(verdict.answer, hold) if hold.asked.number else verdict.answer
         verdict.silent = True
         return verdict
 
@@ -252,7 +261,7 @@ class Counter:
             return self._refused(refused, use.voucher_id, shown, practice, redemption=redemption_id)
         now = self._clock.now()
         row = RedemptionReversed(
-            redemption_id, use.voucher_id, use.campaign, use.units, use.minor, shown.station, shown.staff, actor.device, now
+            redemption_id, use.voucher_id, use.campaign, use.units, use.minor, shown.station, shown.staff, actor.device, now, use.number
         )
         answer = answers.decision(
             "reversed", now.wall_us, reference=use.voucher_id, title=self.title(use.voucher_id), redemption_id=redemption_id

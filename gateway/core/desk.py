@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
+from gateway.core.balances import Balances
 from gateway.core.claims import Claims
 from gateway.core.counter import REDEEM, Asked, Counter, zone_of
 from gateway.core.devices import Device, Devices
@@ -101,16 +102,21 @@ class Desk:
         )  # fmt: skip
         self.devices = Devices(clock, self._road.catalog, commit, tell)
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
+        offer = offering(config.store, self._road.catalog, clock)
         counter = Counter(
-            config.till, self._road.catalog, clock, lambda: self._admissions.admitted,
-            offering(config.store, self._road.catalog, clock), zone_of(config.store.timezone),
+            config.till, self._road.catalog, clock, lambda: self._admissions.admitted, offer, zone_of(config.store.timezone),
         )  # fmt: skip
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
         self._claims = Claims(
             config.store.gateway, hq, clock, self._ledger, commit, lambda: self._admissions.admitted, lambda: self._road.up,
             self._road.tell_bridge, self._judge.refuse,
         )  # fmt: skip
-        self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
+        self._balances = Balances(
+            self._claims, counter.used, clock, self._judge.refuse, offer, lambda: self._road.up, lambda: self._admissions.admitted,
+            self._knowledge.is_acked, config.till.hold_s,
+        )  # fmt: skip
+        counter.lent = self._balances
+        self._judge.assigned, self._judge.granted, self._judge.lent = self._claims.present, self._claims.bring, self._balances.decide
         self._road.wanted = self._claims.wanted
         self._floor = Floor(config.ble)
         self._stations = Stations([station.name for station in config.stations], tell)
@@ -328,7 +334,8 @@ class Desk:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
-        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
+        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, RedemptionReversed, EpochAdmitted)
+        tell(self._balances.fold, AssignmentTaken)
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)

@@ -49,6 +49,8 @@ Shown = Annotated[
 ]
 Units = Annotated[int, Meta(ge=1, le=255, description="Uses, or guests.")]
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: how much, in the currency's minor unit.")]
+Points = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a points account: how many.")]
+OrLess = Annotated[bool, Meta(description="Of a balance lent out in shares: if this shop has less, that is welcome; see `balance.taken`.")]
 HoldS = Annotated[int, Meta(ge=1, le=900, description="How long to hold it; default: as the box is configured.")]
 Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
 Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]
@@ -64,6 +66,8 @@ class Validate(Struct, forbid_unknown_fields=True, kw_only=True):
     units: Units = 1
     amount_minor: Minor | None = None
     basket: Basket | None = None  # what is bought with it: the campaign's rules apply, and the answer says what is to be paid
+    points: Points | None = None
+    or_less: OrLess = False
 
 
 class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +90,7 @@ class Capture(Struct, forbid_unknown_fields=True, kw_only=True):
     key: Key | None = None
     units: Units | None = None
     amount_minor: Minor | None = None
+    points: Points | None = None
 
 
 class Void(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -125,17 +130,20 @@ class Verb(Struct, frozen=True):
 
 async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | None) -> bytes:
     event = presented(asked.code, "0" * 32, asked.symbology_id, f"{asked.source}@{asked.station}")
-    return desk.till.validate(event, asked.station, actor.staff, Want(asked.units, asked.amount_minor), asked.basket)
+    return desk.till.validate(event, asked.station, actor.staff, _want(asked), asked.basket, or_less=asked.or_less)
+
+
+def _want(asked: Validate) -> Want:
+    return Want(asked.points or asked.units, asked.amount_minor, asked.points is not None)
 
 
 def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket))
+    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, _want(asked), None, actor.device, asked.basket, asked.or_less))
 
 
 def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket))
+    more = (asked.hold_s, actor.device, asked.basket, asked.or_less)
+    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, _want(asked), *more))
 
 
 def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:
@@ -145,7 +153,8 @@ def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked
 
 
 def _capture(desk: "Desk", asked: Capture, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    want = None if asked.units is None and asked.amount_minor is None else Want(asked.units or 1, asked.amount_minor)
+    plain = asked.units is None and asked.amount_minor is None and asked.points is None
+    want = None if plain else Want(asked.points or asked.units or 1, asked.amount_minor, asked.points is not None)
     key = idempotency(asked.key, header)
     return desk.till.capture(asked.authorization_id, key=key, station=asked.station, actor=actor, want=want)
 

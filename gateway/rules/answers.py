@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from gateway.rules.balance import Balance
 from gateway.rules.priced import Priced
 from gateway.rules.reasons import DECISIONS, NOTHING, REASONS, Text
 
@@ -41,6 +42,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     gap_quantity: int | None = None  # how many pieces more it would have to hold
     asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
+    balance: Balance | None = None  # of a balance that headquarters lends out in shares
 
     @property
     def ok(self) -> bool:

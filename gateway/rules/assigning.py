@@ -128,7 +128,9 @@ class Assigner:
         """A use has been received."""
         mine = stand.kept_by(gateway)
         if mine is None or mine.number != number:
-            gone = tuple(replace(one, late=one.late + units) if (one.gateway, one.number) == (gateway, number) else one for one in stand.gone)
+            gone = tuple(
+                replace(one, late=one.late + units) if (one.gateway, one.number) == (gateway, number) else one for one in stand.gone
+            )
             return replace(stand, late=stand.late + units, gone=gone)
         spent = dict(mine.spent)
         spent[epoch] = spent.get(epoch, 0) + units

@@ -8,7 +8,8 @@ already. Whoever decides counts what was spent along the whole chain, and by hea
 headquarters has, too, is then taken off twice, which may refuse a second use until the opening is here, and never allows one.
 3. A number is released only while nothing was spent under it, a settled mark only rises, and both are written by proven starts
 alone, with the opening they were written under; what a reversal took back counts as unspent, but for what headquarters had counted in
-its opening: a start may reverse again what it has forgotten to have reversed, so such units come back by headquarters alone. 4. Clocks serve punctual expiry only: an end is past if even the earliest
+its opening: a start may reverse again what it has forgotten to have reversed, so such units come back by headquarters alone.
+4. Clocks serve punctual expiry only: an end is past if even the earliest
 possible time is. An amount is counted in minor units, a use is one unit; nothing else is different about a lease.
 
 Small predicates, each one clause: `tests/models/assignments.py` leaves each out and shows what breaks.

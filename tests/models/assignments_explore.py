@@ -72,7 +72,14 @@ class Walk(NamedTuple):
 def steps(machine: Machine, state: State) -> Iterator[Step]:
     """Everything that can happen next, each in words."""
     left, hq = state.left, state.hq
-    for name, maker in (("gives", _gives), ("spends", _spends), ("releases", _releases), ("settles", _settles), ("presses", _presses), ("reverses", _reverses)):
+    for name, maker in (
+        ("gives", _gives),
+        ("spends", _spends),
+        ("releases", _releases),
+        ("settles", _settles),
+        ("presses", _presses),
+        ("reverses", _reverses),
+    ):
         if getattr(left, name):
             for words, after in maker(machine, state):
                 yield words, after._replace(left=left._replace(**{name: getattr(left, name) - 1}))

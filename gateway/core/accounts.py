@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from gateway.rules.answers import Answer
+from gateway.rules.balance import MINOR, POINTS
 from gateway.rules.uses import Hold
 from gateway.rules.voucher import Terms, Want
 
@@ -25,7 +26,7 @@ class Account(Struct, frozen=True):
     @property
     def unit(self) -> str:
         """What is counted."""
-        return "points" if self.points else "minor"
+        return POINTS if self.points else MINOR
 
 
 class Lent(Protocol):

@@ -30,7 +30,7 @@ from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.rules.uses import NOTHING, Hold, Used
 from gateway.rules.voucher import Terms, Want
 
-MOST_ASKS: Final = 2  # the second, where the first was somebody else's and brought only what they needed
+MOST_ASKS: Final = 20  # one's own is the last; those before it were other tills', and brought only what they needed
 ELSEWHERE: Final = frozenset({"", "already_redeemed", "assigned_elsewhere"})  # headquarters has no more of it to lend
 MICROS: Final = 1_000_000
 
@@ -44,6 +44,7 @@ class _Wish(Struct, frozen=True):
     staff: str | None
     asked: Asked
     asks: int = 0
+    is_own: bool = False  # the last one was this one's
     until_ns: int = 0  # CLOCK_BOOTTIME; nobody waits for headquarters any longer
 
 
@@ -186,14 +187,15 @@ class Balances:
         """
         now_ns, voucher_id = self._clock.boottime_ns(), wish.account.voucher_id
         until_ns = wish.until_ns or now_ns + int(claims.WAIT_S * 1e9)
-        if said or wish.asks >= MOST_ASKS or now_ns >= until_ns or (said == "" and self._claims.asked_for(voucher_id)):
+        others = self._claims.asked_for(voucher_id)
+        if said or wish.is_own or wish.asks >= MOST_ASKS or now_ns >= until_ns:
             return None
         number = self._claims.book.number(voucher_id)
         lacking = need + self._claims.book.uncounted(voucher_id, number, self._has) + self._used.held_under(voucher_id, number)
         waiting = self._claims.ask(voucher_id, lacking, wish.station, (until_ns - now_ns) / 1e9)
         if waiting is None:
             return None
-        again = msgspec.structs.replace(wish, asks=wish.asks + 1, until_ns=until_ns)
+        again = msgspec.structs.replace(wish, asks=wish.asks + 1, is_own=not others, until_ns=until_ns)
         return self._claims.pending(voucher_id, wish.station, waiting, partial(self._judge, again))
 
     def _why(self, wish: _Wish, part: _Part, said: str | None) -> str:

@@ -73,6 +73,7 @@ class Stand(Struct, frozen=True):
     exposed: int = 0  # units that came back from destroyed boxes: they may have been spent there
     late: int = 0  # units spent under numbers that were over
     told: int = 0  # how often something of it left headquarters: a later word replaces an earlier one
+    credited: int = 0  # of a balance: units put in after it was issued
 
     def kept_by(self, gateway: str) -> Kept | None:
         """What a box holds."""
@@ -153,9 +154,9 @@ class Assigner:
         gone, exposed = tuple(after if one is over else one for one in stand.gone), stand.exposed + self._booked(over, back)
         return replace(stand, left=stand.left + back, gone=gone, exposed=exposed, late=max(0, stand.late - late))
 
-    def credited(self, stand: Stand, units: int) -> Stand:
+    def credit(self, stand: Stand, units: int) -> Stand:
         """More is put into a balance."""
-        return replace(stand, left=stand.left + units, told=stand.told + 1)
+        return replace(stand, left=stand.left + units, credited=stand.credited + units, told=stand.told + 1)
 
     def released(self, stand: Stand, gateway: str, number: int, counts: bool) -> Stand:
         """A box gave a number back."""

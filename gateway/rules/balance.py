@@ -5,16 +5,20 @@ line, until it ends. What a sale holds stands under the number of its assignment
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from msgspec import Struct
 
 from gateway.rules.assignment import Book, Running
 
+MINOR: Final = "minor"  # the currency's smallest unit
+POINTS: Final = "points"
+
 
 class Balance(Struct, frozen=True, kw_only=True):
     """Of a balance, in its own unit: what was decided, and what is known."""
 
-    unit: str  # "minor": the currency's smallest unit; "points"
+    unit: str  # `MINOR` or `POINTS`
     taken: int = 0  # spent or held by this decision
     offered: int = 0  # how much of what was asked for could be taken now: ask for so much, or with `or_less`
     short: int = 0  # of what was asked for, what this shop does not hold
@@ -33,7 +37,7 @@ class Share(Struct, frozen=True):
     ends_s: int = 0
 
 
-NO_SHARE = Share()
+NO_SHARE: Final = Share()
 
 
 def share_of(book: Book, voucher_id: str, running: Running, earliest_us: int, held: Callable[[int], int]) -> Share:

@@ -306,7 +306,7 @@ class Machine:
         if grant is None or book.refusal(grant, 1, running, 0) is not None:
             return None
         at = state.running[box]
-        redemption_id = f"{at}.{len(state.starts[at].rows)}"
+        redemption_id = f"{at}.{len(state.starts[at].rows) + len(rows)}"  # its start and place
         use = VoucherRedeemed(redemption_id, V, 0, 1, "", "", None, 1, AT, number=grant.number)
         return self.write(state, box, *rows, use)
 
@@ -371,12 +371,13 @@ class Machine:
 
     def spent(self, state: State) -> int:
         """Units spent and not taken back, on whatever branch, but for those that are booked as lost."""
-        rows = [(row, (at, index)) for at, start in enumerate(state.starts) for index, row in enumerate(start.rows)]
-        back = {row.redemption_id for row, _ in rows if isinstance(row, RedemptionReversed)}
-        return sum(
-            row.units for row, at in rows
-            if isinstance(row, VoucherRedeemed) and row.redemption_id not in back and at not in state.lost
-        )  # fmt: skip
+        uses = sum(row.units for start in state.starts for row in start.rows if isinstance(row, VoucherRedeemed)) - len(state.lost)
+        return uses - self._back(state) if self.scene.reverses else uses
+
+    def _back(self, state: State) -> int:
+        back = {row.redemption_id for start in state.starts for row in start.rows if isinstance(row, RedemptionReversed)}
+        lost = {f"{at}.{index}" for at, index in state.lost}
+        return len(back - lost)
 
     def wrong(self, state: State) -> str:
         """What is promised and is not so."""

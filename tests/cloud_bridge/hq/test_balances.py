@@ -1,11 +1,13 @@
 """Headquarters lends balances in shares over a real broker: what all shops spend never exceeds what was put in, and the story says so."""
 
 import asyncio
+import datetime
 from typing import Any
 
 import msgspec
 import pytest
 
+from cloud_bridge.hq import claims
 from gateway.events import Event, RedemptionReversed, SettledThrough, VoucherRedeemed
 from gateway.rules.assigning import Assigner, Gone, Stand
 from gateway.signed import LEND_TAG, Lend, unseal
@@ -73,7 +75,10 @@ async def test_what_is_reversed_is_spendable_again_where_it_was_or_anywhere_once
     assert given is not None and given.units == 500
 
 
-async def test_a_share_is_told_to_a_box_again_and_again_until_it_has_claimed_it(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:
+async def test_a_share_is_told_to_a_box_again_and_again_until_it_has_claimed_it(
+    demo: Hq, boxes: tuple[TestBox, TestBox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "RECALL_AGAIN_S", 0.2)
     one, _ = boxes
     balance = await made(demo)
 
@@ -101,9 +106,9 @@ async def test_a_share_is_told_to_a_box_again_and_again_until_it_has_claimed_it(
 async def test_a_member_has_one_points_account_and_what_is_earned_is_put_in_once(demo: Hq, boxes: tuple[TestBox, TestBox]) -> None:
     one, _ = boxes
     account = await demo.post("/api/assigned", {**ACCOUNT, "member_ref": "m-7f3a"})
-    claims, _, _ = unpack(account["token"])
-    assert account["voucher_id"] == points_ref("m-7f3a") == f"{claims.identifier:015x}"
-    assert (claims.voucher_class, claims.flags, claims.value_minor) == (VoucherClass.LEASED, Flag.POINTS, 0)
+    said, _, _ = unpack(account["token"])
+    assert account["voucher_id"] == points_ref("m-7f3a") == f"{said.identifier:015x}"
+    assert (said.voucher_class, said.flags, said.value_minor) == (VoucherClass.LEASED, Flag.POINTS, 0)
     assert (await demo.http.post("/api/assigned", json={**ACCOUNT, "member_ref": "m-7f3a"})).status_code == 409
     path, key = f"/api/assigned/{account['voucher_id']}/credit", {"Idempotency-Key": "earned-0001"}
     for _ in range(2):
@@ -131,6 +136,4 @@ def test_stands_of_the_release_before_are_read() -> None:
 
 
 def _today() -> str:
-    import datetime
-
     return datetime.datetime.now(datetime.timezone(datetime.timedelta(hours=8))).date().isoformat()

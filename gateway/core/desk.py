@@ -113,7 +113,7 @@ class Desk:
         )  # fmt: skip
         self._balances = Balances(
             self._claims, counter.used, clock, self._judge.refuse, offer, lambda: self._road.up, lambda: self._admissions.admitted,
-            self._knowledge.is_acked, config.till.hold_s,
+            self._knowledge.was_acked, config.till.hold_s,
         )  # fmt: skip
         counter.lent = self._balances
         self._judge.assigned, self._judge.granted, self._judge.lent = self._claims.present, self._claims.bring, self._balances.decide

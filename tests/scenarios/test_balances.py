@@ -2,6 +2,8 @@
 
 import json
 import secrets
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -59,7 +61,11 @@ def test_of_300_points_100_lie_here_and_150_asked_in_the_dark_get_100_and_the_re
     whole_store.mend_line()
     whole_store.drained()
     assert stands(whole_store, account) == (300, 100, 200)
-    assert here.asked("redeem", account, points=200)["decision"] == "redeemed"
+    lines = ["+ 茶 150", account["token"], "c", "q"]  # at the simulator till
+    command = [sys.executable, "-m", "gateway", "pos", "--config", str(whole_store.starter.plan.gateway_toml)]
+    sold = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60, check=False)
+    assert sold.returncode == 0 and '"points": 150' in sold.stdout and '"taken": 150' in sold.stdout, sold.stdout + sold.stderr
+    assert here.asked("redeem", account, points=50)["decision"] == "redeemed"
     assert here.asked("redeem", account, points=1)["decision"] == "refused"
     whole_store.drained()
     assert stands(whole_store, account) == (300, 300, 0), "never below zero"

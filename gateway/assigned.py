@@ -11,7 +11,7 @@ class ClaimIntended(Event, frozen=True):
 
     claim_id: str  # 32 hex digits, chosen by the box
     voucher_id: str
-    units: int  # uses, or an amount in minor units
+    units: int  # uses, or of a balance minor units or points
     station: str
     event_time: Instant
 
@@ -35,6 +35,7 @@ class AssignmentTaken(Event, frozen=True):
     epoch: str | None  # the start it names; then `units` count within that start
     claim_id: str | None  # None: a grant that was shown
     event_time: Instant
+    balance: int | None = None  # what was left of it in the whole chain then, as headquarters said
 
 
 class Released(Event, frozen=True):

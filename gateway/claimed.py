@@ -44,6 +44,7 @@ class Claimed(Struct, frozen=True):
     holder_en: str = ""
     title_zh: str = ""  # what the voucher is for
     title_en: str = ""
+    balance: int | None = None  # what is left of a balance in the whole chain, as far as HQ has heard
 
 
 class Recall(Struct, frozen=True):
@@ -52,6 +53,15 @@ class Recall(Struct, frozen=True):
     gateway: str
     voucher_id: str
     number: int
+    hq_time_us: int
+
+
+class Lend(Struct, frozen=True):
+    """HQ wants a share of a balance to lie at a box ahead of need: the box claims it as if somebody had asked there."""
+
+    gateway: str
+    voucher_id: str
+    units: int
     hq_time_us: int
 
 

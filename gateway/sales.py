@@ -23,7 +23,7 @@ class VoucherRedeemed(Event, frozen=True):
 
     @property
     def spent(self) -> int:
-        """What it took of an assignment: uses, or minor units of a lease."""
+        """What it took of an assignment: uses, or of a lease minor units or points."""
         return self.amount_minor or self.units
 
 
@@ -44,6 +44,7 @@ class VoucherAuthorized(Event, frozen=True):
     allows_minor: int  # its face value; 0: it has none that is spent in parts
     hold_s: int  # on the monotonic clock; restarts in full when core starts
     event_time: Instant
+    number: int = 0  # of the assignment whose share it holds; 0: it is this shop's own
 
 
 class AuthorizationEnded(Event, frozen=True):

@@ -21,6 +21,7 @@ from gateway.claimed import AssignmentStand as AssignmentStand
 from gateway.claimed import Claim as Claim
 from gateway.claimed import Claimed as Claimed
 from gateway.claimed import Grant as Grant
+from gateway.claimed import Lend as Lend
 from gateway.claimed import Recall as Recall
 from gateway.errors import MalformedFrame
 
@@ -35,6 +36,7 @@ BATCH_TAG: Final = b"SGR2"
 CLAIM_TAG: Final = b"SGL1"
 CLAIMED_TAG: Final = b"SGY1"
 RECALL_TAG: Final = b"SGW1"
+LEND_TAG: Final = b"SGE1"
 RENEW_TAG: Final = b"SGN1"
 RENEWED_TAG: Final = b"SGC1"
 MANIFEST_TAG: Final = b"SGM1"

@@ -58,6 +58,7 @@ class Flag(IntFlag):
     """Bits of `Claims.flags`."""
 
     PARTIAL = 0x01  # a face value that is spent in parts; `uses` says nothing then
+    POINTS = 0x02  # of class leased: a member's points account, not money; `value_minor` says nothing then
     PRACTICE = 0x80  # for training: everything happens, nothing counts
 
 
@@ -92,6 +93,15 @@ def voucher_ref(issuer: int, identifier: int) -> str:
     So equal numbers of two issuers are two vouchers, and what was written when there was one issuer stays as it is.
     """
     return f"{identifier:015x}" if issuer == HOME_ISSUER else f"{issuer}-{identifier:015x}"
+
+
+def points_ref(member_ref: str) -> str:
+    """The voucher reference of a member's points account: of 60 bits, so that a token of ours can name it, too.
+
+    Args:
+        member_ref: The member's random reference, never a phone number.
+    """
+    return hashlib.sha256(b"SGP1 points\n" + member_ref.encode("utf-8", "surrogatepass")).hexdigest()[:15]
 
 
 def named_ref(issuer: int, name: bytes) -> str:

@@ -18,7 +18,7 @@ from cloud_bridge.envelope import Chunk, Header, Want
 from gateway.cloudevents import SEQUENCE_DIGITS, SPEC, type_of, words_of
 from gateway.events import LANE_OF
 from gateway.rules.definitions import Campaign
-from gateway.signed import Ack, Ask, Beat, BeatAnswered, Claim, Claimed, Document, Manifest, Recall, Renew, Renewed
+from gateway.signed import Ack, Ask, Beat, BeatAnswered, Claim, Claimed, Document, Lend, Manifest, Recall, Renew, Renewed
 from scripts import vectors
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "contract" / "schemas"
@@ -33,6 +33,7 @@ MESSAGES: Final[dict[str, type[msgspec.Struct]]] = {
     "claim": Claim,
     "claimed": Claimed,
     "document": Document,
+    "lend": Lend,
     "manifest": Manifest,
     "recall": Recall,
     "renew": Renew,

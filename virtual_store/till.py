@@ -102,6 +102,11 @@ class Till:
         """Redeem or hold a code."""
         return self.ask(verb, code=code, presentation_id=secrets.token_hex(16), amount_minor=amount_minor, units=units)
 
+    def hold_less(self, code: str, amount: int, unit: str) -> Exchange:
+        """Hold so much of a balance, or what this shop has of it. A point is worth one minor unit here."""
+        how_much = {"points" if unit == "points" else "amount_minor": amount}
+        return self.ask("authorize", code=code, presentation_id=secrets.token_hex(16), or_less=True, **how_much)
+
     def settle(self, verb: str, **named: Any) -> Exchange:
         """Capture, void or reverse."""
         return self.ask(verb, key=secrets.token_hex(16), **named)

@@ -74,15 +74,15 @@ class Screen:
             self._console.print("[yellow]先 c 或 v　First capture or void what is held[/yellow]")
             return
         found = self._show(self._till.ask("validate", code=code))
-        amount = None
-        if found.get("reason") == "amount_needed":  # a face value: as much of the basket as it covers
-            amount = min(self._total, found.get("balance_minor") or 0)
+        amount, lent = None, found.get("balance")
+        if lent or found.get("reason") == "amount_needed":  # a face value: as much of the basket as it covers
+            amount = self._total if lent else min(self._total, found.get("balance_minor") or 0)
             if amount <= 0:
                 self._console.print("[yellow]面額券：先以 + 加入品項　A face value needs a basket: add something with +[/yellow]")
                 return
         elif found.get("decision") != "valid":
             return
-        held = self._show(self._till.present("authorize", code, amount))
+        held = self._show(self._till.hold_less(code, amount or 0, lent["unit"]) if lent else self._till.present("authorize", code, amount))
         if held.get("decision") == "authorized":
             self._held = held
 

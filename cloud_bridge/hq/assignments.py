@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import news
+from cloud_bridge.hq import balances, news
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
-from gateway.events import Released, SettledThrough, VoucherRedeemed
+from gateway.events import RedemptionReversed, Released, SettledThrough, VoucherRedeemed
 from gateway.rules.assigning import ENDED, Asked, Assigner, Given, Refused, Stand, Wish
 from gateway.signed import AssignmentStand
 from gateway.token import VoucherClass
@@ -43,6 +43,11 @@ class AssignedRow(Struct, frozen=True):
     holder_sha256: str
     issued_us: int
     stand: Stand
+
+    @property
+    def is_balance(self) -> bool:
+        """Whether it is lent to shops in shares."""
+        return self.voucher_class == VoucherClass.LEASED
 
 
 def insert(db: Connection, row: AssignedRow) -> None:
@@ -76,10 +81,12 @@ def give(db: Connection, voucher_id: str, asked: Asked, now_s: int) -> Given | R
         return Refused("expired")
     if is_destroyed(db, asked.gateway):
         return Refused("box_retired")
-    if row.voucher_class not in SHARED:
-        asked = msgspec.structs.replace(asked, units=0)
-    lasts_s = _lasts_s(db, row)
-    end_s = min(row.not_after_s, max(now_s + lasts_s, settled_s(db, asked.gateway) + lasts_s))
+    lasts_s, units = _lasts_s(db, row), asked.units if row.voucher_class in SHARED else 0
+    if row.is_balance:
+        lending = balances.lending_of(db, voucher_id)
+        lasts_s, units = lending.lease_s, max(1, asked.units, lending.share)
+    asked = msgspec.structs.replace(asked, units=units)
+    end_s = min(row.not_after_s, max(now_s, settled_s(db, asked.gateway)) + lasts_s)
     given = RULES.give(row.stand, asked, now_s, end_s)
     if isinstance(given, Given):
         _keep(db, given.stand)
@@ -143,7 +150,31 @@ def recall(db: Connection, journalled: Stand) -> bool:
 
 def used(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
     """Effect of a row: units were spent under a number."""
+    balances.used(db, row, event)
     _move(db, event.voucher_id, lambda stand: RULES.use(stand, row.gateway, event.number, row.epoch, event.spent))
+
+
+def taken_back(db: Connection, row: StoredRow, event: RedemptionReversed) -> None:
+    """Effect of a row that comes once for each redemption: what was spent under a number is not any more."""
+    epoch = balances.epoch_of(db, row.gateway, event.redemption_id) or row.epoch
+    _move(db, event.voucher_id, lambda stand: RULES.taken_back(stand, row.gateway, event.number, epoch, event.spent))
+
+
+def credit(db: Connection, voucher_id: str, units: int) -> Stand:
+    """Put more into a balance.
+
+    Raises:
+        RefusedAsk: There is no such balance, or it has ended.
+    """
+    row = find(db, voucher_id)
+    if row is None:
+        raise RefusedAsk(404, f"there is no assigned voucher {voucher_id}")
+    balances.refuse_unless_balance(row.is_balance, voucher_id)
+    if row.stand.ended:
+        raise RefusedAsk(409, f"{voucher_id} was {row.stand.ended}", "Issue another one")
+    stand = RULES.credit(row.stand, units)
+    _keep(db, stand)
+    return stand
 
 
 def released(db: Connection, row: StoredRow, event: Released) -> None:

@@ -13,15 +13,16 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
-from cloud_bridge.hq import assignments, openings
+from cloud_bridge.hq import assignments, balances, once, openings
 from cloud_bridge.hq.bounds import refuse_unless
 from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.journal import Journal, Line, recall
+from cloud_bridge.hq.once import Once
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of
 from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.mqtt import Incoming
 from gateway.rules.assigning import Asked, Given, Refused, Stand, Wish
-from gateway.signed import CLAIM_TAG, CLAIMED_TAG, RECALL_TAG, Claim, Claimed, Grant, Recall, seal, unseal
+from gateway.signed import CLAIM_TAG, CLAIMED_TAG, LEND_TAG, RECALL_TAG, Claim, Claimed, Grant, Lend, Recall, seal, unseal
 
 MAX_CLAIM_UNPACKED_B: Final = 4_096
 MOST_NAME: Final = 64
@@ -75,12 +76,14 @@ class Claims:
         self._announce = announce
         self._unproven = unproven
         self._wanting: frozenset[str] = frozenset()
+        self._lending: frozenset[str] = frozenset()
         self._recalled_s: dict[str, float] = {}
 
     async def start(self) -> int:
         """Read the journal; how many things in it the database did not know, which happens only after a restore."""
         missed = await self._store.write(partial(recall, lines=self._journal.read()))
         self._wanting = await self._store.read(assignments.wanting)
+        self._lending = await self._store.read(balances.wanting)
         return missed
 
     async def opening(self, gateway: str, pressed: openings.Pressed) -> None:
@@ -109,9 +112,9 @@ class Claims:
         self._send(row.box.down("claimed"), answered.reply)
 
     async def heard(self, row: BoxRow) -> None:
-        """A box is there: ask it for what headquarters wants back."""
+        """A box is there: ask it for what headquarters wants back, and tell it of shares it should claim."""
         due = time.monotonic() - self._recalled_s.get(row.gateway, -RECALL_AGAIN_S) >= RECALL_AGAIN_S
-        if row.gateway not in self._wanting or not due:
+        if row.gateway not in self._wanting | self._lending or not due:
             return
         self._recalled_s[row.gateway] = time.monotonic()
         wanted = await self._store.read(partial(assignments.wanted_back, gateway=row.gateway))
@@ -119,6 +122,13 @@ class Claims:
             self._wanting -= {row.gateway}
         for voucher_id, number in wanted:
             self._send(row.box.down("claimed"), seal(RECALL_TAG, Recall(row.gateway, voucher_id, number, self._now_us()), self._root))
+        await self._tell_lends(row)
+
+    async def _tell_lends(self, row: BoxRow) -> None:
+        lends = await self._store.read(partial(balances.wanted, gateway=row.gateway, now_us=self._now_us()))
+        self._lending = self._lending | {row.gateway} if lends else self._lending - {row.gateway}
+        for lend in lends:
+            self._send(row.box.down("claimed"), seal(LEND_TAG, lend, self._root))
 
     def _answer(self, db: Connection, row: BoxRow, claim: Claim, contradicted: bool) -> Answered | None:
         stored = db.execute("SELECT gateway, reply FROM claims WHERE claim_id = ?", (claim.claim_id,)).fetchone()
@@ -133,12 +143,14 @@ class Claims:
         now_us = self._now_us()
         found = assignments.find(db, claim.voucher_id)
         title = (found.title_zh, found.title_en) if found is not None else ("", "")
+        balance = balances.left(found.stand) if found is not None and found.is_balance else None
+        balances.claimed(db, row.gateway, claim.voucher_id)
         if isinstance(given, Given):
-            said = Claimed(row.gateway, claim.claim_id, now_us, given.grant, "", "", "", *title)
+            said = Claimed(row.gateway, claim.claim_id, now_us, given.grant, "", "", "", *title, balance)
         else:
             holder = box_of(db, given.holder) if given.holder else None
             names = (holder.name_zh, holder.name_en) if holder else ("", "")
-            said = Claimed(row.gateway, claim.claim_id, now_us, None, given.reason, *names, *title)
+            said = Claimed(row.gateway, claim.claim_id, now_us, None, given.reason, *names, *title, balance)
         reply = seal(CLAIMED_TAG, said, self._root)
         db.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", (claim.claim_id, row.gateway, claim.voucher_id, reply, now_us))
         return Answered(reply, lines, pressed)
@@ -200,6 +212,36 @@ class Claims:
         for kept in stand.kept:
             self._recalled_s.pop(kept.gateway, None)
         return stand
+
+    async def credit(self, voucher_id: str, units: int, asking: Once | None) -> None:
+        """Put more into a balance, once for each key.
+
+        Raises:
+            RefusedAsk: There is no such balance, or the key was another request's.
+        """
+        make = partial(assignments.credit, voucher_id=voucher_id, units=units)
+        work = partial(once.do, once=asking, now_us=self._now_us(), make=make, name_of=lambda stand: stand.voucher_id)
+        made = await self._store.write(work)
+        if made.fresh is not None:
+            await self._journal.write(Line(self._now_us(), made.fresh))
+
+    async def lend(self, row: BoxRow, voucher_id: str, units: int) -> None:
+        """Have a share of a balance lie at a box: it is told, again and again, until it has claimed it.
+
+        Raises:
+            RefusedAsk: There is no such balance.
+        """
+
+        def ask(db: Connection) -> None:
+            found = assignments.find(db, voucher_id)
+            if found is None:
+                raise RefusedAsk(404, f"there is no assigned voucher {voucher_id}")
+            balances.refuse_unless_balance(found.is_balance, voucher_id)
+            balances.want(db, Lend(row.gateway, voucher_id, units, self._now_us()))
+
+        await self._store.write(ask)
+        self._recalled_s.pop(row.gateway, None)
+        await self._tell_lends(row)
 
     async def destroy(self, gateway: str) -> list[Stand]:
         """Declare a box destroyed.

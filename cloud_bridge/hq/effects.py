@@ -130,6 +130,8 @@ def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None
     ).fetchone()
     units, minor = (0, 0) if again else (-event.units, -event.amount_minor)
     gave = event.campaign, units, minor, event.redemption_id
+    if event.number and not again:
+        assignments.taken_back(db, row, event)
     _use(db, row, event.voucher_id, "reversed", "", event.station, event.staff, event.event_time.wall_us, gave)
     shared.taken_back(db, row, event)
 

@@ -128,10 +128,15 @@ def _bounds(date: datetime.date, timezone: str) -> tuple[int, int]:
     return int(begins.timestamp() * MICROS), int(ends.timestamp() * MICROS)
 
 
+# Points are no uses: however many are spent, a points account was used once.
+_TIMES: Final = "CASE WHEN b.unit = 'points' AND u.units <> 0 THEN CASE WHEN u.units > 0 THEN 1 ELSE -1 END ELSE u.units END"
+
+
 def _owed(db: Connection, row: BoxRow, bounds: tuple[int, int]) -> list[Owed]:
     found = db.execute(
-        "SELECT u.voucher_id, u.kind, u.units, u.amount_minor, coalesce(v.value_minor, a.value_minor) FROM uses u"
+        f"SELECT u.voucher_id, u.kind, {_TIMES}, u.amount_minor, coalesce(v.value_minor, a.value_minor) FROM uses u"  # noqa: S608 - ours
         " LEFT JOIN vouchers v ON v.voucher_id = u.voucher_id LEFT JOIN assigned a ON a.voucher_id = u.voucher_id"
+        " LEFT JOIN balances b ON b.voucher_id = u.voucher_id"
         " WHERE u.gateway = ? AND u.at_us >= ? AND u.at_us < ? AND u.kind IN ('redeemed', 'reversed') AND u.voucher_id IS NOT NULL",
         (row.gateway, *bounds),
     )

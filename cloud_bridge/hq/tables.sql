@@ -629,3 +629,28 @@ CREATE TABLE IF NOT EXISTS checkins (    -- one for each member and day of the s
     at_us INTEGER NOT NULL,
     PRIMARY KEY (member_ref, day)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS balances (    -- assigned vouchers that are balances, lent to shops in shares; one without a line: money, as asked for
+    voucher_id TEXT PRIMARY KEY,
+    unit TEXT NOT NULL,                  -- 'minor' or 'points'
+    share INTEGER NOT NULL,              -- a shop is lent at least so much when it asks, while there is as much
+    lease_s INTEGER NOT NULL             -- for so long
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS lends (       -- shares that headquarters wants to lie at a box ahead of need, until the box has claimed them
+    gateway TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    units INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, voucher_id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS assigned_uses (  -- uses under an assignment, so that a reversal finds what it takes back
+    gateway TEXT NOT NULL,
+    redemption_id TEXT NOT NULL,
+    voucher_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    epoch TEXT NOT NULL,                 -- the start that spent
+    units INTEGER NOT NULL,
+    PRIMARY KEY (gateway, redemption_id)
+) WITHOUT ROWID;

@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.types import ASGIApp
 
-from cloud_bridge.hq import api, assigned_api, checkins, metrics, phones, reports, uplift
+from cloud_bridge.hq import api, assigned_api, balance_api, checkins, metrics, phones, reports, uplift
 from cloud_bridge.hq.books import books as read_books
 from cloud_bridge.hq.books import sums
 from cloud_bridge.hq.export import event_routes
@@ -50,6 +50,7 @@ def application(office: Office, fleet: Fleet, token: str, options: HqOptions, mo
     """Pages and API behind their guard; `more` are further routes of the API."""
     app = FastAPI(title="Store headquarters", version="1", docs_url=None, redoc_url=None, dependencies=[Depends(no_cards)])
     app.include_router(api.routes(office))
+    app.include_router(balance_api.routes(office))
     app.include_router(assigned_api.routes(office, options.public_url))
     app.include_router(phones.routes(office), include_in_schema=False)
     app.include_router(checkins.routes(office))

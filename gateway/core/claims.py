@@ -39,15 +39,16 @@ from gateway.rules.assignment import Book, Running
 from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.rules.reasons import NOTHING, REASONS, Text
 from gateway.rules.voucher import Terms, Used
-from gateway.signed import CLAIMED_TAG, RECALL_TAG, Claimed, Grant, Opening, Recall, unseal
+from gateway.signed import CLAIMED_TAG, LEND_TAG, RECALL_TAG, Claimed, Grant, Lend, Opening, Recall, unseal
 from gateway.token import VoucherClass, voucher_ref
 
 log = logging.getLogger(__name__)
 
 WAIT_S: Final = 3.0
+AHEAD: Final = "hq"  # the station of a claim that nobody at the counter waits for
 SETTLE_LATER_S: Final = 120  # our clock and headquarters' may differ a little, and a shopper with a fresh end is served
 LOOK_EVERY_NS: Final = 10 * 10**9
-OFFLINE: Final = {VoucherClass.GRANTED: "needs_grant", VoucherClass.HQ_LIVE: "needs_online", VoucherClass.LEASED: "needs_online"}
+OFFLINE: Final = {VoucherClass.GRANTED: "needs_grant", VoucherClass.HQ_LIVE: "needs_online"}
 BY_PHONE: Final = frozenset({"needs_grant", "grant_stale", "grant_expired"})  # what another grant from the shopper's phone mends
 MOST_PENDING: Final = 500
 MOST_TOLD: Final = 2_000
@@ -104,6 +105,8 @@ class Claims:
         self._up = up
         self._tell_bridge = tell_bridge
         self._refuse = refuse
+        self.in_use: Callable[[str], bool] = lambda _: False  # whether a sale holds some of a voucher
+        self.held_until: Callable[[], list[int]] = list  # when the shares end that sales hold some of, seconds
         self.address_of: Callable[[str], str] = lambda _: ""  # where a shopper's phone fetches a grant for a voucher
         self._pending: dict[str, _Pending] = {}
         self._told: dict[str, Claimed] = {}  # by voucher
@@ -137,10 +140,6 @@ class Claims:
         del clock
         return self._judge(_Asked(voucher.terms_of(claims), claims.voucher_class, 1, code, station, staff), None)
 
-    def spend(self, claims: token.Claims, amount_minor: int, code: CodePresented, station: str, staff: str | None) -> Verdict:
-        """Decide on an amount of a balance, by its verified token; headquarters is asked for a share that is large enough."""
-        return self._judge(_Asked(voucher.terms_of(claims), claims.voucher_class, amount_minor, code, station, staff), None)
-
     def bring(self, code_of: grants.Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a grant's verified code, which calls its box and start by digests."""
         starts = {grants.epoch_digest(name): name for name in (*self.line, self._ledger.epoch.name)}
@@ -155,9 +154,9 @@ class Claims:
     def show(self, grant: Grant, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """Decide on a verified grant from a shopper's phone: it stands for itself."""
         clock.raise_floor(grant.issued_s * 1_000_000)
-        refused = self.book.refusal(grant, 1, self._running(), clock.bounds_us()[0])
+        refused = self.book.refusal(grant, 1, self.running(), clock.bounds_us()[0])
         if refused == "already_redeemed":  # the box may hold more than this grant tells of
-            held, _ = self.book.usable(grant.voucher_id, 1, self._running(), clock.bounds_us()[0])
+            held, _ = self.book.usable(grant.voucher_id, 1, self.running(), clock.bounds_us()[0])
             refused = refused if held is None else None
         if refused is not None:
             return self._refused(refused, code, station, staff, grant.voucher_id)
@@ -169,24 +168,29 @@ class Claims:
         voucher_id, (earliest_us, latest_us) = asked.terms.voucher_id, self._clock.bounds_us()
         refused = voucher.refusal(asked.terms, Used(), {}, earliest_us, latest_us)
         if refused is None:
-            grant, why = self.book.usable(voucher_id, asked.units, self._running(), earliest_us)
+            grant, why = self.book.usable(voucher_id, asked.units, self.running(), earliest_us)
             if grant is not None:
                 return self._use(asked, grant, [])
-            is_balance, is_spent = asked.kind is VoucherClass.LEASED, why == "already_redeemed"
-            may_ask = said is None and (is_balance or not is_spent)
-            if may_ask and (waiting := self._ask(voucher_id, asked.units, asked.station)) is not None:
-                pending = answers.decision("pending", self._clock.now().wall_us, reference=voucher_id)
-                return Verdict(answer=pending, station=asked.station, wait=waiting, again=partial(self._judge, asked))
-            refused = said or ("lease_spent" if is_balance and (is_spent or said == "") else why if is_spent else OFFLINE[asked.kind])
+            is_spent = why == "already_redeemed"
+            if said is None and not is_spent and (waiting := self.ask(voucher_id, asked.units, asked.station)) is not None:
+                return self.pending(voucher_id, asked.station, waiting, partial(self._judge, asked))
+            refused = said or (why if is_spent else OFFLINE[asked.kind])
         return self._refused(refused, asked.code, asked.station, asked.staff, voucher_id)
 
+    def pending(
+        self, voucher_id: str, station: str, waiting: "asyncio.Future[str]", again: "Callable[[str], Verdict]"
+    ) -> Verdict:  # fmt: skip
+        """What is decided by `again` when headquarters has answered, or has not in time."""
+        answer = answers.decision("pending", self._clock.now().wall_us, reference=voucher_id)
+        return Verdict(answer=answer, station=station, wait=waiting, again=again)
+
     def _refused(self, reason: str, code: CodePresented, station: str, staff: str | None, voucher_id: str) -> Verdict:
-        verdict = self._named(self._refuse(reason, code, station, staff, self._clock, voucher_id))
+        verdict = self.named(self._refuse(reason, code, station, staff, self._clock, voucher_id))
         if reason in BY_PHONE:
             verdict.answer = answers.with_address(verdict.answer, self.address_of(voucher_id))
         return verdict
 
-    def _named(self, verdict: Verdict) -> Verdict:
+    def named(self, verdict: Verdict) -> Verdict:
         """With what headquarters said of the voucher in this life: what it is for, and which shop holds it."""
         said = self._told.get(verdict.answer.reference)
         if said is not None:
@@ -196,44 +200,54 @@ class Claims:
 
     def _use(self, asked: _Asked, grant: Grant, rows: list[Row]) -> Verdict:
         now, voucher_id = self._clock.now(), asked.terms.voucher_id
-        is_balance = asked.kind is VoucherClass.LEASED
         use = VoucherRedeemed(
             secrets.token_hex(8), voucher_id, asked.terms.campaign, asked.terms.issuer, asked.station, asked.code.read_point, asked.staff,
-            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number, units=1 if is_balance else asked.units,
-            amount_minor=asked.units if is_balance else 0,
+            self.book.spent(voucher_id, grant.number) + 1, now, number=grant.number, units=asked.units,
         )  # fmt: skip
         answer = answers.decision("redeemed", now.wall_us, reference=voucher_id, redemption_id=use.redemption_id)
-        return self._named(Verdict(answer=answer, station=asked.station, rows=[*rows, use]))
+        return self.named(Verdict(answer=answer, station=asked.station, rows=[*rows, use]))
 
     # ------------------------------------------------------------ asking
 
-    def _ask(self, voucher_id: str, units: int, station: str) -> "asyncio.Future[str] | None":
+    def asked_for(self, voucher_id: str) -> bool:
+        """Whether headquarters has been asked for a voucher and has not answered."""
+        return any(one.voucher_id == voucher_id for one in self._pending.values())
+
+    def said(self, voucher_id: str) -> Claimed | None:
+        """What headquarters last said of a voucher in this life."""
+        return self._told.get(voucher_id)
+
+    def ask(self, voucher_id: str, units: int, station: str, wait_s: float | None = None) -> "asyncio.Future[str] | None":
         """Wait for headquarters' word on a voucher; None: it cannot be asked now. The result is a reason, or "" for a grant."""
         if not self._up() or len(self._pending) >= MOST_PENDING:
             return None
         waiting: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         asked = [one for one in self._pending.values() if one.voucher_id == voucher_id]
-        if asked:
-            asked[0].waiting.append(waiting)
-        else:
-            claim_id = secrets.token_hex(16)
-            committed = self._commit([ClaimIntended(claim_id, voucher_id, units, station, self._clock.now())])
-            pending = self._pending[claim_id]
-            pending.waiting, pending.is_written = [waiting], False
-
-            def ask(_: "asyncio.Future[None]") -> None:
-                pending.is_written = True
-                self._tell_bridge()
-
-            committed.add_done_callback(ask)
-        asyncio.get_running_loop().call_later(WAIT_S, _end, waiting)
+        (asked[0] if asked else self._intend(voucher_id, units, station)).waiting.append(waiting)
+        asyncio.get_running_loop().call_later(WAIT_S if wait_s is None else wait_s, _end, waiting)
         return waiting
+
+    def _intend(self, voucher_id: str, units: int, station: str) -> _Pending:
+        """Write down that headquarters is asked, and have it asked after the commit."""
+        claim_id = secrets.token_hex(16)
+        committed = self._commit([ClaimIntended(claim_id, voucher_id, units, station, self._clock.now())])
+        pending = self._pending[claim_id]
+        pending.is_written = False
+
+        def ask(_: "asyncio.Future[None]") -> None:
+            pending.is_written = True
+            self._tell_bridge()
+
+        committed.add_done_callback(ask)
+        return pending
 
     def take(self, payload: bytes) -> None:
         """Take what came on the downward leaf."""
         try:
             if payload.startswith(RECALL_TAG):
                 self._give_back(unseal(RECALL_TAG, payload, self._hq, Recall))
+            elif payload.startswith(LEND_TAG):
+                self._borrow(unseal(LEND_TAG, payload, self._hq, Lend))
             else:
                 self._hear(unseal(CLAIMED_TAG, payload, self._hq, Claimed))
         except MalformedFrame as error:
@@ -254,65 +268,68 @@ class Claims:
         elif said.grant.voucher_id != self._pending[said.claim_id].voucher_id or said.grant.gateway != self._gateway:
             raise MalformedFrame("an assignment that was not asked for")
         else:
-            self._commit([self._taken(said.grant, said.claim_id)])
+            self._commit([self._taken(said.grant, said.claim_id, said.balance)])
         self._tell_bridge()
+
+    def _borrow(self, lend: Lend) -> None:
+        if lend.gateway != self._gateway:
+            raise MalformedFrame("a share for another box")
+        if self._up() and not self.asked_for(lend.voucher_id) and len(self._pending) < MOST_PENDING:
+            self._intend(lend.voucher_id, lend.units, AHEAD)
 
     def _give_back(self, recall: Recall) -> None:
         if recall.gateway != self._gateway:
             raise MalformedFrame("a recall for another box")
-        if any(one.voucher_id == recall.voucher_id for one in self._pending.values()):
+        if self.asked_for(recall.voucher_id) or self.in_use(recall.voucher_id):
             return  # somebody stands at the counter
-        if self.book.may_release(recall.voucher_id, recall.number, self._running()):
+        if self.book.may_release(recall.voucher_id, recall.number, self.running()):
             self._commit([Released(recall.voucher_id, recall.number, self.book.opening, self._clock.now())])
 
     # ------------------------------------------------------------ settling
 
     def look(self) -> None:
-        """Promise never again to honour what has ended, once headquarters' time says it has; now and then is enough."""
+        """Promise never again to honour what has ended, once headquarters' time says it has; now and then is enough.
+
+        A sale that holds some of a share began before its end, so its end is not promised while the sale goes on.
+        """
         now = self._clock.now()
         if now.mono_ns - self._looked_ns < LOOK_EVERY_NS or now.trust is not TimeTrust.SYNCED:
             return
         self._looked_ns = now.mono_ns
-        past = [end_s for end_s in self.book.ends_s() if end_s + SETTLE_LATER_S <= now.wall_us // 1_000_000]
+        first_held_s = min(self.held_until(), default=1 << 62)
+        past = [end_s for end_s in self.book.ends_s() if end_s + SETTLE_LATER_S <= now.wall_us // 1_000_000 and end_s < first_held_s]
         through_s = past[-1] if past else self.book.settled_s
-        if through_s and self.book.may_settle(through_s, self._running()):
+        if through_s and self.book.may_settle(through_s, self.running()):
             self._commit([SettledThrough(through_s, self.book.opening, now)])
 
     # ------------------------------------------------------------ for others who decide by assignments
 
     def usable(self, voucher_id: str, units: int) -> Grant | None:
         """The assignment that allows so many units now."""
-        return self.book.usable(voucher_id, units, self._running(), self._clock.bounds_us()[0])[0]
+        return self.book.usable(voucher_id, units, self.running(), self._clock.bounds_us()[0])[0]
 
     def held(self, voucher_id: str) -> Grant | None:
         """The assignment in force, however much of it is left."""
         earliest_us = self._clock.bounds_us()[0]
-        return next((one for one in self.book.held(voucher_id) if self.book.refusal(one, 0, self._running(), earliest_us) is None), None)
-
-    def ask(self, voucher_id: str, units: int, station: str) -> "asyncio.Future[str] | None":
-        """Ask headquarters, as for a code that is shown; None: it cannot be asked now."""
-        return self._ask(voucher_id, units, station)
-
-    def named(self, verdict: Verdict) -> Verdict:
-        """The verdict with what headquarters said of the voucher."""
-        return self._named(verdict)
+        return next((one for one in self.book.held(voucher_id) if self.book.refusal(one, 0, self.running(), earliest_us) is None), None)
 
     def give_back(self, voucher_id: str) -> None:
         """Give a number back that nobody came for, if it is unused and nobody waits."""
         number = self.book.number(voucher_id)
-        is_asked = any(one.voucher_id == voucher_id for one in self._pending.values())
-        if number and not is_asked and self.book.may_release(voucher_id, number, self._running()):
+        if number and not self.asked_for(voucher_id) and self.book.may_release(voucher_id, number, self.running()):
             self._commit([Released(voucher_id, number, self.book.opening, self._clock.now())])
 
     # ------------------------------------------------------------ inside
 
-    def _running(self) -> Running:
+    def running(self) -> Running:
+        """The start that decides."""
         return Running(self._ledger.epoch.name, self._ledger.epoch.number, self._admitted(), self.line)
 
-    def _taken(self, grant: Grant, claim_id: str | None) -> AssignmentTaken:
+    def _taken(self, grant: Grant, claim_id: str | None, balance: int | None = None) -> AssignmentTaken:
         return AssignmentTaken(
-            grant.voucher_id, grant.number, grant.units, grant.not_after_s, grant.issued_s, grant.epoch, claim_id, self._clock.now()
-        )
+            grant.voucher_id, grant.number, grant.units, grant.not_after_s, grant.issued_s, grant.epoch, claim_id, self._clock.now(),
+            balance,
+        )  # fmt: skip
 
 
 def _end(waiting: "asyncio.Future[str]", said: str = "") -> None:

@@ -21,6 +21,7 @@ from msgspec import Struct, field
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.config import TillTable
+from gateway.core.accounts import Lent
 from gateway.core.offers import Offer, Offering
 from gateway.core.whose import NOBODY, Whose
 from gateway.events import (
@@ -55,7 +56,10 @@ class Doing(StrEnum):
 
 
 class Asked(Struct, frozen=True):
-    """What is asked with a presented code, and from which paired device; None: a scanner of the station."""
+    """What is asked with a presented code, and from which paired device; None: a scanner of the station.
+
+    `or_less`: of a balance lent out in shares, who asks can take less than the amount.
+    """
 
     doing: Doing = Doing.REDEEM
     want: Want = ONE
@@ -65,6 +69,7 @@ class Asked(Struct, frozen=True):
     whose: Whose = NOBODY
     member_ref: str | None = None  # who that is, or as the till named them
     member_print: str = ""  # what of it makes the request another one
+    or_less: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -135,6 +140,7 @@ class Counter:
         self._practised_ns = 0
         # What was held by others' rules is ended by them: `gateway.core.anywhere`.
         self.finish: Callable[[Verdict, Hold, Shown], Verdict] = lambda verdict, hold, shown: verdict
+        self.lent: Lent
 
     # ------------------------------------------------------------ a code was shown
 
@@ -205,6 +211,8 @@ class Counter:
         if hold is None:
             return self._refused("unknown_authorization", "", shown, practice)
         asked, terms = hold.asked, _terms(hold, practice)
+        if asked.number:
+            return self.lent.capture(hold, actor, shown, want, self._refusal_of_hold(hold, actor))
         wanted = want or Want(asked.units, asked.amount_minor if terms.partial else None)
         refused = self._refusal_of_hold(hold, actor) or _refusal_of_more(hold, wanted) or (None if practice else self._not_admitted())
         if refused is None and hold.state != "live":
@@ -244,6 +252,7 @@ class Counter:
             rows = [AuthorizationEnded(authorization_id, hold.asked.voucher_id, "voided", shown.station, shown.staff, actor.device, now)]
         verdict = self._said("voided", _terms(hold, practice), shown.station, rows, authorization_id=authorization_id)
         verdict.answer = _give_back(verdict.answer, hold.asked) if rows else verdict.answer
+        verdict.answer = self.lent.void(verdict.answer, hold) if hold.asked.number else verdict.answer
         verdict.silent = True
         return self.finish(verdict, hold, shown)
 
@@ -258,7 +267,7 @@ class Counter:
             return self._refused(refused, use.voucher_id, shown, practice, redemption=redemption_id)
         now = self._clock.now()
         row = RedemptionReversed(
-            redemption_id, use.voucher_id, use.campaign, use.units, use.minor, shown.station, shown.staff, actor.device, now
+            redemption_id, use.voucher_id, use.campaign, use.units, use.minor, shown.station, shown.staff, actor.device, now, use.number
         )
         answer = answers.decision(
             "reversed", now.wall_us, reference=use.voucher_id, title=self.title(use.voucher_id), redemption_id=redemption_id

@@ -16,6 +16,7 @@ from gateway.codes import is_cardlike
 from gateway.config import GatewayConfig
 from gateway.core.admission import Admissions
 from gateway.core.anywhere import Anywhere
+from gateway.core.balances import Balances
 from gateway.core.binding import Binding
 from gateway.core.checkins import CheckIns
 from gateway.core.claims import Claims
@@ -117,16 +118,15 @@ class Desk:
         )  # fmt: skip
         self.devices = Devices(clock, self._road.catalog, commit, tell)
         self._lockers = Lockers(config.lockers, clock, commit, self._link.order)
+        offer = offering(config.store, self._road.catalog, clock, lambda *asked: self._binding.count(*asked))
         counter = Counter(
-            config.till, self._road.catalog, clock, lambda: self._admissions.admitted,
-            offering(config.store, self._road.catalog, clock, lambda *asked: self._binding.count(*asked)), zone_of(config.store.timezone),
+            config.till, self._road.catalog, clock, lambda: self._admissions.admitted, offer, zone_of(config.store.timezone),
         )  # fmt: skip
         self._judge = Judge(config.store.number, self._road.catalog, self._lockers.wall, lambda: self._admissions.admitted, counter)
         self._claims = Claims(
             config.store.gateway, hq, clock, self._ledger, commit, lambda: self._admissions.admitted, lambda: self._road.up,
             self._road.tell_bridge, self._judge.refuse,
         )  # fmt: skip
-        self._judge.assigned, self._judge.granted = self._claims.present, self._claims.bring
         self.members = Members(
             config.members, config.store.gateway, self._road.catalog.roll, clock, signer.key if signer else None, secret,
             lambda rows, document: commit(rows, document=document), tell,
@@ -134,6 +134,12 @@ class Desk:
         self._binding = Binding(self.members, self._road.catalog, clock, config.store)
         self._receipts = Receipts(clock, counter.used, lambda: self._road.catalog.orders, self._binding)
         self._judge.member = Greeting(self.members, clock, self._judge.refuse).present
+        self._balances = Balances(
+            self._claims, counter.used, clock, self._judge.refuse, offer, lambda: self._road.up, lambda: self._admissions.admitted,
+            self._knowledge.was_acked, config.till.hold_s,
+        )  # fmt: skip
+        counter.lent = self._balances
+        self._judge.assigned, self._judge.granted, self._judge.lent = self._claims.present, self._claims.bring, self._balances.decide
         self._anywhere = Anywhere(self._road.catalog, clock, counter, self._claims, self._road, self._knowledge, config.store.number)
         self._judge.shared, self._road.wanted = self._anywhere.shared, self._anywhere.wanted
         self._floor = Floor(config.ble)
@@ -391,7 +397,8 @@ class Desk:
         for fold in (self.till.showing.unseen.fold, self.till.showing.codes.fold):
             tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
-        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)
+        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, RedemptionReversed, EpochAdmitted)
+        tell(self._balances.fold, AssignmentTaken)
         self._anywhere.listen()
         tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
         tell(self.members.fold, MemberLookedUp, LookupsLocked, LookupsUnlocked)

@@ -7,6 +7,7 @@ from gateway import codes, phones, verifiers
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, Recognised
+from gateway.core.accounts import Account, account_of
 from gateway.core.counter import REDEEM, Asked, Counter, Doing, Shown
 from gateway.core.counter import Verdict as Verdict
 from gateway.errors import MalformedFrame
@@ -16,7 +17,7 @@ from gateway.rules import answers, pickup, voucher
 from gateway.rules.answers import Before
 from gateway.rules.voucher import Terms
 from gateway.signed import Order
-from gateway.token import Claims, TokenKind
+from gateway.token import Claims, Flag, TokenKind, VoucherClass
 from gateway.verifiers import Presented
 
 ORDER_STATES: Final = {
@@ -44,6 +45,7 @@ class Judge:
         self.used = counter.used
         self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
         self.shared: Callable[[Presented | str, Shown, Asked], Verdict | None] = lambda presented, shown, asked: None  # any shop's
+        self.lent: Callable[[Account, CodePresented, str, str | None, Asked], Verdict]  # decides on a balance
         self.granted: Callable[[Grant, CodePresented, str, str | None, Clock], Verdict]  # decides on a grant that a phone brings
         self.member: Callable[[Presented | Recognised, CodePresented, str, str | None], Verdict | None]  # whose code or card it is
 
@@ -103,6 +105,9 @@ class Judge:
             return verdict
         if shown.grant is not None and not shown.grant.is_amount and self._asked.is_plain:
             return self.granted(shown.grant, code, station, staff, clock)
+        if shown.voucher_class is VoucherClass.LEASED and shown.claims is not None and not shown.terms.practice:
+            account = account_of(shown.terms, points=bool(shown.claims.flags & Flag.POINTS))
+            return self.lent(account, code, station, staff, self._asked)
         if shown.voucher_class in voucher.ASSIGNED and shown.claims is not None and self._asked.is_plain:
             return self.assigned(shown.claims, code, station, staff, clock)
         refused = voucher.refusal_of_token(shown.voucher_class, shown.terms, self._store)

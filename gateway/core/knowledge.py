@@ -51,6 +51,11 @@ class Knowledge:
         """Whether headquarters has lane 0 up to a row of this epoch, and so all that came before."""
         return self._ledger.cursors.get(place[0], {}).get(int(Lane.MONEY), 0) >= place[1]
 
+    def was_acked(self, place: RowPlace) -> bool:
+        """Whether headquarters has had lane 0 up to a row of any epoch: what a later epoch continues is sent before it."""
+        later = any(lanes.get(int(Lane.MONEY), 0) for epoch, lanes in self._ledger.cursors.items() if epoch > place[0])
+        return later or self.is_acked(place)
+
     def tell(self, fold: Fold, *kinds: type[Row]) -> None:
         """Have `fold(row, place)` called for each row of these kinds."""
         for kind in kinds:

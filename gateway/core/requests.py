@@ -95,12 +95,15 @@ class Requests(Generic[V]):
         verdict = judge()
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._requests[key] = Request(asked, answered, self._past.now_ns(), self._past.place())
+        self._settle(key, source_id, verdict, answered)
+        return asyncio.shield(answered)
+
+    def _settle(self, key: str, source_id: str, verdict: V, answered: "asyncio.Future[bytes]") -> None:
         if (waiting := self._waits(verdict)) is not None:
             heard, again = waiting
-            heard.add_done_callback(lambda done: self._answer(key, source_id, again(done.result()), answered))
+            heard.add_done_callback(lambda done: self._settle(key, source_id, again(done.result()), answered))
         else:
             self._answer(key, source_id, verdict, answered)
-        return asyncio.shield(answered)
 
     def _answer(self, key: str, source_id: str, verdict: V, answered: "asyncio.Future[bytes]") -> None:
         request = self._requests[key]

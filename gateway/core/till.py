@@ -64,11 +64,12 @@ class Till:
         return self._requests.once(key, print_, key, judged)
 
     def validate(
-        self, code: CodePresented, station: str, staff: str | None, want: Want, basket: Basket | None = None, member_ref: str | None = None
-    ) -> bytes:
+        self, code: CodePresented, station: str, staff: str | None, want: Want, basket: Basket | None = None,
+        member_ref: str | None = None, *, or_less: bool = False,
+    ) -> bytes:  # fmt: skip
         """What redeeming would answer now. Nothing is written, held or shown."""
         self.sweep()
-        asked = Asked(Doing.VALIDATE, want, basket=basket, member_ref=member_ref)
+        asked = Asked(Doing.VALIDATE, want, basket=basket, member_ref=member_ref, or_less=or_less)
         verdict = self._judge.code(code, station, staff, self._clock, asked)
         return answers.encode(verdict.answer)
 
@@ -78,7 +79,8 @@ class Till:
         Raises:
             ConflictingKey: That key was another request.
         """
-        parts = ("", "") if want is None else (str(want.units), str(want.amount_minor))
+        parts: tuple[str, ...] = ("", "") if want is None else (str(want.units), str(want.amount_minor))
+        parts += ("points",) if want is not None and want.points else ()
         shown = _shown(key, "capture", station, actor)
         return self._once(
             key, "capture", authorization_id, shown, actor, parts, lambda: self._captured(authorization_id, actor, shown, want)
@@ -165,7 +167,8 @@ def _shown(key: str, verb: str, station: str, actor: Actor) -> Shown:
 
 def _parts(asked: Asked) -> tuple[str, ...]:
     """What makes a request another one; none for the plain redeeming that every release knows."""
-    basket = () if asked.basket is None else (msgspec.json.encode(asked.basket).decode(),)
+    basket: tuple[str, ...] = () if asked.basket is None else (msgspec.json.encode(asked.basket).decode(),)
+    basket += (("points",) if asked.want.points else ()) + (("or_less",) if asked.or_less else ())
     named = (f"member {asked.member_ref}",) if asked.member_ref else ()
     member = (*named, "member", asked.member_print) if asked.member_print else named
     if (asked.doing, asked.want, asked.hold_s) == (REDEEM.doing, REDEEM.want, None) and not basket:

@@ -24,6 +24,8 @@ Shown = Annotated[
 ]
 Units = Annotated[int, Meta(ge=1, le=255, description="Uses, or guests.")]
 Minor = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a face value: how much, in the currency's minor unit.")]
+Points = Annotated[int, Meta(ge=1, le=MOST_MINOR, description="Of a points account: how many.")]
+OrLess = Annotated[bool, Meta(description="Of a balance lent out in shares: if this shop has less, that is welcome; see `balance.taken`.")]
 HoldS = Annotated[int, Meta(ge=1, le=900, description="How long to hold it; default: as the box is configured.")]
 Held = Annotated[str, Meta(min_length=1, max_length=64, description="As `authorize` answered it.")]
 Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `redeem` or `capture` answered it.")]

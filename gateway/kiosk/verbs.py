@@ -20,7 +20,7 @@ from gateway.core.counter import Actor, Asked, Doing
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
 from gateway.kiosk.fields import Code as Code
-from gateway.kiosk.fields import Held, HoldS, Key, Minor, Redeemed, Shown, ShownMember, Source, Units, whose
+from gateway.kiosk.fields import Held, HoldS, Key, Minor, OrLess, Points, Redeemed, Shown, ShownMember, Source, Units, whose
 from gateway.kiosk.fields import Station as Station
 from gateway.kiosk.fields import Symbology as Symbology
 from gateway.kiosk.guard import problem
@@ -48,6 +48,8 @@ class Validate(Struct, forbid_unknown_fields=True, kw_only=True):
     units: Units = 1
     amount_minor: Minor | None = None
     basket: Basket | None = None  # what is bought with it: the campaign's rules apply, and the answer says what is to be paid
+    points: Points | None = None
+    or_less: OrLess = False
 
 
 class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
@@ -71,6 +73,7 @@ class Capture(Struct, forbid_unknown_fields=True, kw_only=True):
     key: Key | None = None
     units: Units | None = None
     amount_minor: Minor | None = None
+    points: Points | None = None
 
 
 class Void(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -110,17 +113,23 @@ class Verb(Struct, frozen=True):
 
 async def _validate(desk: "Desk", asked: Validate, actor: Actor, header: str | None) -> bytes:
     event = presented(asked.code, "0" * 32, asked.symbology_id, f"{asked.source}@{asked.station}")
-    return desk.till.validate(event, asked.station, actor.staff, Want(asked.units, asked.amount_minor), asked.basket)
+    return desk.till.validate(event, asked.station, actor.staff, _want(asked), asked.basket, or_less=asked.or_less)
+
+
+def _want(asked: Validate) -> Want:
+    return Want(asked.points or asked.units, asked.amount_minor, asked.points is not None)
 
 
 def _redeem(desk: "Desk", asked: Redeem, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.REDEEM, want, None, actor.device, asked.basket, whose(asked.member)))
+    return _present(desk, asked, actor, header, _asked(asked, actor, Doing.REDEEM))
 
 
 def _authorize(desk: "Desk", asked: Authorize, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    want = Want(asked.units, asked.amount_minor)
-    return _present(desk, asked, actor, header, Asked(Doing.AUTHORIZE, want, asked.hold_s, actor.device, asked.basket, whose(asked.member)))
+    return _present(desk, asked, actor, header, _asked(asked, actor, Doing.AUTHORIZE, asked.hold_s))
+
+
+def _asked(body: Redeem, actor: Actor, doing: Doing, hold_s: int | None = None) -> Asked:
+    return Asked(doing, _want(body), hold_s, actor.device, body.basket, whose(body.member), or_less=body.or_less)
 
 
 def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked: Asked) -> Awaitable[bytes]:
@@ -130,7 +139,8 @@ def _present(desk: "Desk", body: Redeem, actor: Actor, header: str | None, asked
 
 
 def _capture(desk: "Desk", asked: Capture, actor: Actor, header: str | None) -> Awaitable[bytes]:
-    want = None if asked.units is None and asked.amount_minor is None else Want(asked.units or 1, asked.amount_minor)
+    plain = asked.units is None and asked.amount_minor is None and asked.points is None
+    want = None if plain else Want(asked.points or asked.units or 1, asked.amount_minor, asked.points is not None)
     key = idempotency(asked.key, header)
     return desk.till.capture(asked.authorization_id, key=key, station=asked.station, actor=actor, want=want)
 

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from gateway.rules.balance import Balance
 from gateway.rules.priced import Priced
 from gateway.rules.reasons import DECISIONS, NOTHING, REASONS, Text
 
@@ -63,6 +64,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     pending: tuple[Pending, ...] = ()
     unseen: str = ""  # of a refusal: the redemption that was accepted and, as far as is known, never shown; a person may honour it
     till_code: str = ""  # what a till without an API scans from the screen: Code 128, twelve digits
+    balance: Balance | None = None  # of a balance that headquarters lends out in shares
 
     @property
     def ok(self) -> bool:

@@ -7,7 +7,9 @@ the same number again, with a later end; an assignment remembers the latest. 3. 
 when it was written under the newest opening headquarters gave that box and nothing contradicts the start that wrote it. Or the
 box is declared destroyed: then they come back at once and are booked as exposure. 4. A wish (cancel, refund, move) is granted when
 nobody holds anything; until then nothing more is given. 5. What an unproven start is given names it, and is less by what is
-known to be spent outside it. 6. Uses are counted under their number whenever they come; of a number that is over, as late.
+known to be spent outside it. 6. Uses are counted under their number whenever they come; of a number that is over, as late. 7. What a
+reversal takes back returns to the number it was spent under; if that is over, to what nobody holds, up to what had been counted
+there. A destroyed box may spend it once more, so what comes back from there is booked, too.
 """
 
 from enum import StrEnum
@@ -52,6 +54,10 @@ class Gone(Struct, frozen=True, array_like=True):
     gateway: str
     number: int
     latest_s: int
+    units: int = 0
+    spent: int = 0  # units known to be spent under it when it was over, less what was taken back since
+    dark: bool = False  # its box was declared destroyed: it promised nothing
+    late: int = 0  # units spent under it that came to be known after it was over
 
 
 class Stand(Struct, frozen=True):
@@ -68,6 +74,7 @@ class Stand(Struct, frozen=True):
     late: int = 0  # units spent under numbers that were over
     told: int = 0  # how often something of it left headquarters: a later word replaces an earlier one
     taken: int = 0  # of `left`, by rows: what shops took on trust, less what was reversed; with `left` it is what left and came by words
+    credited: int = 0  # of a balance: units put in after it was issued
 
     def kept_by(self, gateway: str) -> Kept | None:
         """What a box holds."""
@@ -123,10 +130,34 @@ class Assigner:
         """A use has been received."""
         mine = stand.kept_by(gateway)
         if mine is None or mine.number != number:
-            return replace(stand, late=stand.late + units)
+            gone = tuple(
+                replace(one, late=one.late + units) if (one.gateway, one.number) == (gateway, number) else one for one in stand.gone
+            )
+            return replace(stand, late=stand.late + units, gone=gone)
         spent = dict(mine.spent)
         spent[epoch] = spent.get(epoch, 0) + units
         return self._changed(stand, mine, replace(mine, spent=tuple(sorted(spent.items()))))
+
+    def taken_back(self, stand: Stand, gateway: str, number: int, epoch: str, units: int) -> Stand:
+        """A reversal has been received, of a use by the start `epoch`; the caller counts each redemption once."""
+        mine = stand.kept_by(gateway)
+        if mine is not None and mine.number == number:
+            spent = dict(mine.spent)
+            spent[epoch] = max(0, spent.get(epoch, 0) - units)
+            return self._changed(stand, mine, replace(mine, spent=tuple(sorted(spent.items()))))
+        over = next((one for one in stand.gone if (one.gateway, one.number) == (gateway, number)), None)
+        if over is None:
+            return replace(stand, late=max(0, stand.late - units))
+        late = self._late_first(over, units)
+        counted = min(units - late, over.spent)
+        back = self._returned(over, counted)
+        after = replace(over, spent=over.spent - counted, late=over.late - late)
+        gone, exposed = tuple(after if one is over else one for one in stand.gone), stand.exposed + self._booked(over, back)
+        return replace(stand, left=stand.left + back, gone=gone, exposed=exposed, late=max(0, stand.late - late))
+
+    def credit(self, stand: Stand, units: int) -> Stand:
+        """More is put into a balance."""
+        return replace(stand, left=stand.left + units, credited=stand.credited + units, told=stand.told + 1)
 
     def released(self, stand: Stand, gateway: str, number: int, counts: bool) -> Stand:
         """A box gave a number back."""
@@ -143,7 +174,7 @@ class Assigner:
     def destroyed(self, stand: Stand, gateway: str) -> Stand:
         """A box is declared destroyed: what it holds comes back, and may have been spent all the same."""
         mine = stand.kept_by(gateway)
-        return stand if mine is None else self._freed(replace(stand, told=stand.told + 1), mine, self._exposure(mine))
+        return stand if mine is None else self._freed(replace(stand, told=stand.told + 1), mine, self._exposure(mine), dark=True)
 
     def wished(self, stand: Stand, wish: Wish) -> Stand:
         """Headquarters wants it back; what nobody holds it has at once."""
@@ -214,11 +245,22 @@ class Assigner:
     def _exposure(self, mine: Kept) -> int:
         return max(0, mine.units - mine.total_spent)
 
+    def _late_first(self, over: Gone, units: int) -> int:
+        """Nobody knows which use it was: what came too late was in no count, so it brings nothing back."""
+        return min(units, over.late)
+
+    def _returned(self, over: Gone, units: int) -> int:
+        """What was spent beyond what was given brings nothing back."""
+        return max(0, over.units - over.spent + units) - max(0, over.units - over.spent)
+
+    def _booked(self, over: Gone, back: int) -> int:
+        return back if over.dark else 0
+
     # ------------------------------------------------------------ inside
 
-    def _freed(self, stand: Stand, mine: Kept, exposed: int) -> Stand:
+    def _freed(self, stand: Stand, mine: Kept, exposed: int, *, dark: bool = False) -> Stand:
         back = max(0, mine.units - mine.total_spent)
-        gone = Gone(mine.gateway, mine.number, mine.latest_s)
+        gone = Gone(mine.gateway, mine.number, mine.latest_s, mine.units, mine.total_spent, dark)
         kept = tuple(one for one in stand.kept if one is not mine)
         freed = replace(stand, left=stand.left + back, kept=kept, gone=(*stand.gone, gone), exposed=stand.exposed + exposed)
         return self._finished(freed)

@@ -7,23 +7,25 @@ to be this box's is dead, too.
 already. Whoever decides counts what was spent along the whole chain, and by headquarters' opening: a row of the chain that
 headquarters has, too, is then taken off twice, which may refuse a second use until the opening is here, and never allows one.
 3. A number is released only while nothing was spent under it, a settled mark only rises, and both are written by proven starts
-alone, with the opening they were written under. 4. Clocks serve punctual expiry only: an end is past if even the earliest
+alone, with the opening they were written under; what a reversal took back counts as unspent, but for what headquarters had counted in
+its opening: a start may reverse again what it has forgotten to have reversed, so such units come back by headquarters alone.
+4. Clocks serve punctual expiry only: an end is past if even the earliest
 possible time is. An amount is counted in minor units, a use is one unit; nothing else is different about a lease.
 
 Small predicates, each one clause: `tests/models/assignments.py` leaves each out and shows what breaks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct
 
-from gateway.events import AssignmentTaken, EpochAdmitted, Released, SettledThrough, VoucherRedeemed
+from gateway.events import AssignmentTaken, EpochAdmitted, RedemptionReversed, Released, SettledThrough, VoucherRedeemed
 from gateway.rules.marks import NOWHERE, RowPlace, beyond
 from gateway.signed import AssignmentStand, Grant
 
 NOTHING_DEAD: Final = -1
-Kind = AssignmentTaken | Released | SettledThrough | VoucherRedeemed | EpochAdmitted
+Kind = AssignmentTaken | Released | SettledThrough | VoucherRedeemed | RedemptionReversed | EpochAdmitted
 
 
 class Running(Struct, frozen=True):
@@ -41,13 +43,20 @@ class _Held(Struct, frozen=True):
     issued_s: int
 
 
+class _Spend(Struct, gc=False):
+    redemption_id: str
+    place: RowPlace
+    units: int
+    back: RowPlace | None = None  # where it was reversed
+
+
 class Book:
     """Of one box. Rebuilt by folding its rows; `adopt` takes what headquarters' opening adds."""
 
     def __init__(self, gateway: str) -> None:
         self._gateway = gateway
         self._held: dict[str, dict[tuple[int, str | None], _Held]] = {}  # voucher to (number, named start)
-        self._spent: dict[tuple[str, int], list[tuple[RowPlace, int]]] = {}
+        self._spent: dict[tuple[str, int], list[_Spend]] = {}
         self._released: dict[str, tuple[int, int]] = {}  # voucher to (number, under which opening)
         self._settled: tuple[int, int] = (0, 0)
         self._known: dict[tuple[str, int], int] = {}  # what headquarters has counted as spent
@@ -68,8 +77,12 @@ class Book:
             self._settled = max(self._settled, (row.through_s, row.opening))
         elif isinstance(row, EpochAdmitted):
             self.opening = max(self.opening, row.opening or 0)
-        elif row.number:
-            self._spent.setdefault((row.voucher_id, row.number), []).append((place, row.spent))
+        elif isinstance(row, VoucherRedeemed):
+            if row.number:
+                self._spent.setdefault((row.voucher_id, row.number), []).append(_Spend(row.redemption_id, place, row.spent))
+        else:
+            for one in self._spent.get((row.voucher_id, row.number), ()):
+                one.back = place if one.redemption_id == row.redemption_id and one.back is None else one.back
 
     def adopt(self, stands: Iterable[AssignmentStand], settled_s: int, marks: Mapping[int, int]) -> None:
         """Take headquarters' word, which counts every row of this box up to `marks` (epoch number to seq). It replaces an earlier one."""
@@ -111,10 +124,14 @@ class Book:
         return sorted({one.not_after_s for held in self._held.values() for one in held.values() if one.not_after_s > self.settled_s})
 
     def spent(self, voucher_id: str, number: int) -> int:
-        """Units spent under a number, along the chain and as headquarters has counted."""
-        own = self._spent.get((voucher_id, number), ())
+        """Units spent under a number and not taken back, along the chain and as headquarters has counted."""
+        own = [one for one in self._spent.get((voucher_id, number), ()) if one.back is None]
         known = self._known.get((voucher_id, number), 0)
-        return max(sum(units for _, units in own), known + sum(units for place, units in own if beyond(place, self._marks)))
+        return max(sum(one.units for one in own), known + sum(one.units for one in own if beyond(one.place, self._marks)))
+
+    def uncounted(self, voucher_id: str, number: int, is_there: Callable[[RowPlace], bool]) -> int:
+        """Units spent under a number in rows that headquarters does not have yet."""
+        return sum(one.units for one in self._spent.get((voucher_id, number), ()) if one.back is None and not is_there(one.place))
 
     def room(self, grant: Grant) -> int:
         """Units that may still be spent on the strength of a grant."""

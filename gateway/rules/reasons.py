@@ -231,6 +231,13 @@ REASONS: Final[dict[str, Reason]] = {
     "refunded": _reason("此券已退款", "This voucher was refunded", "請洽店員", "Please ask our staff"),
     "unknown_voucher": _reason("總部查無此券", "Headquarters does not know this voucher", "請洽店員", "Please ask our staff"),
     "claim_abandoned": _reason("查詢未完成", "The enquiry was not finished", "請再出示一次票券", "Please show the voucher once more"),
+    "points_needed": _reason(
+        "此為點數帳戶，需輸入使用點數",
+        "This is a points account: the till says how many of them",
+        "請至收銀台輸入點數",
+        "Please use it at the till",
+    ),
+    "no_points": _reason("此券沒有點數", "This voucher holds no points", "請勿輸入點數，再試一次", "Please try again without points"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
     "phone_cannot_spend": _reason(
         "電話號碼僅供累點，無法用於兌換",

@@ -50,6 +50,7 @@ class Use(Struct, gc=False):  # kept by the ten thousand, and in no cycle
     at: Instant
     place: RowPlace
     is_reversed: bool = False
+    number: int = 0  # of the assignment it was used under
 
 
 class Hold(Struct):
@@ -106,7 +107,7 @@ class Used:
         before = Before(event.event_time.wall_us, event.station, event.read_point, event.staff)
         use = Use(
             event.redemption_id, qualified(event.voucher_id, event.issuer), event.campaign, event.units, event.amount_minor, event.device,
-            before, event.event_time, place,
+            before, event.event_time, place, number=event.number,
         )  # fmt: skip
         self._uses.setdefault(use.voucher_id, []).append(use)
         self._recent[event.redemption_id] = use
@@ -200,6 +201,15 @@ class Used:
             return NOTHING
         held = [hold.asked for hold in live.values()]
         return Amount(sum(one.units for one in held), sum(one.amount_minor for one in held))
+
+    def held_under(self, voucher_id: str, number: int) -> int:
+        """What sales hold of an assignment: uses, or of a lease minor units or points."""
+        live = self._live.get(voucher_id, {}).values()
+        return sum(hold.asked.amount_minor or hold.asked.units for hold in live if hold.asked.number == number)
+
+    def times(self, voucher_id: str) -> int:
+        """How many redemptions this ledger knows of."""
+        return len(self._uses.get(voucher_id, ()))
 
     def last(self, voucher_id: str) -> Before | None:
         """The latest use that counts."""

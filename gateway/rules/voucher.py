@@ -41,6 +41,7 @@ class Want(Struct, frozen=True):
 
     units: int = 1
     amount_minor: int | None = None
+    points: bool = False  # `units` are points of an account
 
 
 class Left(Struct, frozen=True):
@@ -112,6 +113,8 @@ def refusal(
 
 def refusal_of_amount(terms: Terms, used: Used, want: Want) -> str | None:
     """Whether as much as is wanted is left, and whether somebody else's sale holds it."""
+    if want.points:
+        return "no_points"
     if terms.partial is not (want.amount_minor is not None):
         return "amount_needed" if terms.partial else "no_face_value"
     asked = want.units if want.amount_minor is None else want.amount_minor

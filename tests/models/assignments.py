@@ -7,6 +7,9 @@ left to the adversary altogether: no end is ever past by the clock, and a settle
 Assumed, and shown elsewhere (`tests/models/road.py`): a start on a restored disk is not proven. Box `a` has all the faults, which
 by symmetry loses nothing; a disk may be put back to any moment of its past.
 
+A use that was reversed anywhere is no longer spent; what it returned may be spent again, at the box or, when headquarters has the
+row, elsewhere.
+
 The promise: units spent, and refunded, never exceed units issued plus what is booked. Booked is what destroyed boxes may have
 spent, and what was spent on a branch that is gone before headquarters had received it.
 """
@@ -15,7 +18,17 @@ import sys
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from gateway.events import AssignmentTaken, EpochAdmitted, Instant, Released, Row, SettledThrough, TimeTrust, VoucherRedeemed
+from gateway.events import (
+    AssignmentTaken,
+    EpochAdmitted,
+    Instant,
+    RedemptionReversed,
+    Released,
+    Row,
+    SettledThrough,
+    TimeTrust,
+    VoucherRedeemed,
+)
 from gateway.rules.assigning import Asked, Assigner, Given, Stand, Wish
 from gateway.rules.assignment import Book, Running
 from gateway.signed import AssignmentStand, Grant
@@ -45,6 +58,7 @@ class Scene(NamedTuple):
     backups: int = 0
     hq_restores: int = 0
     destroys: int = 0
+    reverses: int = 0
 
 
 class Budget(NamedTuple):
@@ -61,6 +75,7 @@ class Budget(NamedTuple):
     backups: int
     hq_restores: int
     destroys: int
+    reverses: int
 
 
 class Opened(NamedTuple):
@@ -93,6 +108,7 @@ class Hq(NamedTuple):
     settled: tuple[int, ...] = (0, 0)
     fenced: tuple[bool, ...] = (False, False)
     last_s: int = 0  # the latest end it has signed
+    reversed: frozenset[str] = frozenset()  # redemptions it has counted as taken back
 
 
 class State(NamedTuple):
@@ -154,7 +170,7 @@ class Machine:
                     marks = {at: row.marks[start] for at, (start, _) in enumerate(chain) if start < len(row.marks)}
                     stands = row.stands if self.keeps("opening_tells_stands") else ()
                     book.adopt(stands, row.settled_s if self.keeps("opening_tells_settled") else 0, marks)
-                elif isinstance(row, AssignmentTaken | Released | SettledThrough | VoucherRedeemed | EpochAdmitted):
+                elif isinstance(row, AssignmentTaken | Released | SettledThrough | VoucherRedeemed | RedemptionReversed | EpochAdmitted):
                     book.fold(row, (number, seq))
         return book
 
@@ -234,6 +250,10 @@ class Machine:
         name, stand = BOXES[box], hq.stand
         if isinstance(row, VoucherRedeemed):
             return hq._replace(stand=self.assigner.use(stand, name, row.number, str(start), row.units))
+        if isinstance(row, RedemptionReversed):
+            again = row.redemption_id in hq.reversed and self.keeps("reversed_once")
+            stand = stand if again else self.assigner.taken_back(stand, name, row.number, row.redemption_id.partition(".")[0], row.units)
+            return hq._replace(stand=stand, reversed=hq.reversed | {row.redemption_id})
         if isinstance(row, Released):
             counts = self.assigner.counts(row.opening, hq.openings[box], False)
             return hq._replace(stand=self.assigner.released(stand, name, row.number, counts))
@@ -285,8 +305,22 @@ class Machine:
             rows = () if known else (taken,)
         if grant is None or book.refusal(grant, 1, running, 0) is not None:
             return None
-        use = VoucherRedeemed("", V, 0, 1, "", "", None, 1, AT, number=grant.number)
+        at = state.running[box]
+        redemption_id = f"{at}.{len(state.starts[at].rows) + len(rows)}"  # its start and place
+        use = VoucherRedeemed(redemption_id, V, 0, 1, "", "", None, 1, AT, number=grant.number)
         return self.write(state, box, *rows, use)
+
+    def reverse(self, state: State, box: int, use: VoucherRedeemed) -> State | None:
+        """A till takes a redemption back that this disk knows and has not taken back."""
+        chain = self.chain(state, state.running[box])
+        back = RedemptionReversed(use.redemption_id, V, 0, use.units, 0, "", None, None, AT, use.number)
+        if not self.box(state, box)[1].proven or any(back in rows for _, rows in chain):
+            return None
+        return self.write(state, box, back)
+
+    def uses(self, state: State, box: int) -> list[VoucherRedeemed]:
+        """What was redeemed, as far as a box's disk knows."""
+        return [row for _, rows in self.chain(state, state.running[box]) for row in rows if isinstance(row, VoucherRedeemed)]
 
     def release(self, state: State, box: int, number: int) -> State | None:
         """Headquarters has asked, at some time, for a number back."""
@@ -336,9 +370,14 @@ class Machine:
         return state if marks == state.hq.marks else state._replace(hq=state.hq._replace(marks=marks))
 
     def spent(self, state: State) -> int:
-        """Units spent, on whatever branch, but for those that are booked as lost."""
-        uses = sum(row.units for start in state.starts for row in start.rows if isinstance(row, VoucherRedeemed))
-        return uses - len(state.lost)
+        """Units spent and not taken back, on whatever branch, but for those that are booked as lost."""
+        uses = sum(row.units for start in state.starts for row in start.rows if isinstance(row, VoucherRedeemed)) - len(state.lost)
+        return uses - self._back(state) if self.scene.reverses else uses
+
+    def _back(self, state: State) -> int:
+        back = {row.redemption_id for start in state.starts for row in start.rows if isinstance(row, RedemptionReversed)}
+        lost = {f"{at}.{index}" for at, index in state.lost}
+        return len(back - lost)
 
     def wrong(self, state: State) -> str:
         """What is promised and is not so."""

@@ -23,6 +23,11 @@ SCENES: Final = (
     Scene("headquarters restored", gives=3, spends=2, releases=2, backups=1, hq_restores=1, wishes=1),
     Scene("balance", units=2, share=1, gives=3, spends=3, settles=1),
     Scene("moves", gives=3, spends=2, releases=1, settles=1, wishes=1, wish=Wish.MOVE),
+    Scene("taken back", gives=3, spends=2, releases=1, settles=1, wishes=1, reverses=1),
+    Scene("old image, taken back", gives=1, spends=3, presses=1, restores=1, reverses=2),
+    Scene("swap, taken back", gives=2, spends=3, settles=1, destroys=1, reverses=1),
+    Scene("headquarters restored, taken back", gives=3, spends=2, settles=1, backups=1, hq_restores=1, reverses=1),
+    Scene("balance, taken back", units=2, share=1, gives=3, spends=3, settles=1, reverses=1),
 )
 
 MISSED_IN: Final[dict[str, Scene]] = {
@@ -43,8 +48,34 @@ MISSED_IN: Final[dict[str, Scene]] = {
     "named_less_spent": SCENES[2],
     "opening_tells_stands": SCENES[3],
     "opening_tells_settled": SCENES[4],
+    "counted_stays": SCENES[11],
+    "dark_booked": SCENES[12],
     "box_named": SCENES[6],
 }
+
+# What a search of tens of seconds finds, as the steps of its counterexample.
+PUT_BACK: Final = Scene("reversed, put back", gives=2, spends=4, settles=1, presses=1, restores=1, reverses=2)
+_FIRST, _AFTER = "n=1 for a start None x1 until 1", "n=2 for a start None x1 until 2"
+_GIVEN: Final = (f"give to a for start 0: {_FIRST}", f"spend at a: {_FIRST}", "reverse 0.1 at a")
+_AGAIN: Final = (f"give to a for start 2: {_AFTER}", f"spend at a: {_AFTER}")
+MISSED_ALONG: Final[dict[str, tuple[str, ...]]] = {
+    "late_first": (
+        *_GIVEN, "a is put back to row 0 of start 0", "press opening for a", "opening 1 is adopted at a", "spend at a: held",
+        "settle through 1 at a", "row 2 of start 2 arrives: VoucherRedeemed", "row 3 of start 2 arrives: SettledThrough",
+        "row 2 of start 0 arrives: VoucherRedeemed", "row 3 of start 0 arrives: RedemptionReversed", *_AGAIN,
+    ),
+    "returned_given": (
+        *_GIVEN, "a is put back to row 0 of start 0", "press opening for a", "row 2 of start 0 arrives: VoucherRedeemed",
+        "opening 1 is adopted at a", "spend at a: held", "settle through 1 at a", "row 2 of start 2 arrives: VoucherRedeemed",
+        "row 3 of start 2 arrives: SettledThrough", "row 3 of start 0 arrives: RedemptionReversed", *_AGAIN,
+    ),
+    "reversed_once": (
+        *_GIVEN, "spend at a: held", "settle through 1 at a", "row 2 of start 0 arrives: VoucherRedeemed",
+        "row 3 of start 0 arrives: RedemptionReversed", "row 4 of start 0 arrives: VoucherRedeemed",
+        "row 5 of start 0 arrives: SettledThrough", "a is put back to row 2 of start 0", "press opening for a",
+        "opening 1 is adopted at a", "reverse 0.1 at a", "row 2 of start 2 arrives: RedemptionReversed", *_AGAIN,
+    ),
+}  # fmt: skip
 
 
 class Walk(NamedTuple):
@@ -62,7 +93,14 @@ class Walk(NamedTuple):
 def steps(machine: Machine, state: State) -> Iterator[Step]:
     """Everything that can happen next, each in words."""
     left, hq = state.left, state.hq
-    for name, maker in (("gives", _gives), ("spends", _spends), ("releases", _releases), ("settles", _settles), ("presses", _presses)):
+    for name, maker in (
+        ("gives", _gives),
+        ("spends", _spends),
+        ("releases", _releases),
+        ("settles", _settles),
+        ("presses", _presses),
+        ("reverses", _reverses),
+    ):
         if getattr(left, name):
             for words, after in maker(machine, state):
                 yield words, after._replace(left=left._replace(**{name: getattr(left, name) - 1}))
@@ -105,6 +143,13 @@ def _settles(machine: Machine, state: State) -> Iterator[Step]:
         for through_s in range(1, state.hq.last_s + 1):
             if (after := machine.settle(state, box, through_s)) is not None:
                 yield f"settle through {through_s} at {name}", after
+
+
+def _reverses(machine: Machine, state: State) -> Iterator[Step]:
+    for box, name in enumerate(BOXES):
+        for use in machine.uses(state, box):
+            if (after := machine.reverse(state, box, use)) is not None:
+                yield f"reverse {use.redemption_id} at {name}", after
 
 
 def _presses(machine: Machine, state: State) -> Iterator[Step]:
@@ -169,6 +214,17 @@ def explore(scene: Scene, dropped: frozenset[str] = frozenset(), most: int = 5_0
         if len(came) > most:
             raise RuntimeError(f"more than {most} states in {scene.name}")
     return Walk(scene, len(came), edges, time.monotonic() - began_s, did, "", [])
+
+
+def along(machine: Machine, words: Sequence[str]) -> tuple[str, str]:
+    """Where these steps lead: the first that cannot be taken, and what is wrong then."""
+    state = machine.first()
+    for word in words:
+        raw = next((after for said, after in steps(machine, state) if said == word), None)
+        if raw is None:
+            return word, ""
+        state = machine.noted(raw)
+    return "", machine.wrong(state)
 
 
 def replayed(machine: Machine, came: dict[int, tuple[int, int]], key: int) -> list[str]:

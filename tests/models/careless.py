@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from gateway.rules.assigning import Assigner, Kept, Stand
 from gateway.rules.assignment import Book
+from gateway.rules.marks import beyond
 
 CLAUSES: Final = {
     # rule 1, at the box
@@ -28,6 +29,12 @@ CLAUSES: Final = {
     "named_less_spent": "a grant that names a start is less by what is known to be spent outside it",
     "opening_tells_stands": "an opening tells what the box holds, how much of it is spent, and what is over",
     "opening_tells_settled": "an opening tells the settled mark",
+    # reversals
+    "counted_stays": "a reversal frees nothing at a box of what headquarters' opening has counted",
+    "reversed_once": "headquarters takes a redemption back once",
+    "late_first": "what had come to be known too late brings nothing back",
+    "returned_given": "what was spent beyond what was given brings nothing back",
+    "dark_booked": "what comes back from a destroyed box is booked",
     # rule 8
     "box_named": "assignments name boxes, not shops",
 }
@@ -47,12 +54,21 @@ def _no(*_: Any) -> bool:
     return False
 
 
+def _taken_off(self: Book, voucher_id: str, number: int) -> int:
+    own = self._spent.get((voucher_id, number), ())
+    known = self._known.get((voucher_id, number), 0)
+    later = sum(one.units for one in own if beyond(one.place, self._marks))
+    back = sum(one.units for one in own if one.back is not None and beyond(one.back, self._marks))
+    return max(sum(one.units for one in own if one.back is None), known + later - back)
+
+
 BOOK: Final[dict[str, tuple[str, Any]]] = {
     "released_is_over": ("_was_released", _no),
     "settled_is_over": ("_is_settled", _no),
     "released_unused": ("_is_unused", _yes),
     "naming_needed": ("_may_speak", _yes),
     "box_named": ("_is_mine", _yes),
+    "counted_stays": ("spent", _taken_off),
 }
 
 
@@ -88,6 +104,9 @@ ASSIGNER: Final[dict[str, tuple[str, Any]]] = {
     "unspent_frees": ("_is_unspent", _yes),
     "wish_waits": ("_finished", _at_once),
     "exposure": ("_exposure", lambda *_: 0),
+    "dark_booked": ("_booked", lambda *_: 0),
+    "late_first": ("_late_first", lambda *_: 0),
+    "returned_given": ("_returned", lambda self, over, units: units),
     "named_less_spent": ("_units_for", lambda self, mine, epoch: mine.units),
 }
 

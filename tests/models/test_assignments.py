@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.models.assignments import Scene
-from tests.models.assignments_explore import MISSED_IN, SCENES, Walk, bounds, explore, wider
+from tests.models.assignments import Machine, Scene
+from tests.models.assignments_explore import MISSED_ALONG, MISSED_IN, PUT_BACK, SCENES, Walk, along, bounds, explore, wider
 from tests.models.careless import CLAUSES, SPARE
 
-LARGE = [scene for scene in SCENES if scene.name in ("old image, released", "old image, settled", "restarts", "moves")]
+TAKEN_BACK = ("taken back", "headquarters restored, taken back", "balance, taken back")
+LARGE = [scene for scene in SCENES if scene.name in ("old image, released", "old image, settled", "restarts", "moves", *TAKEN_BACK)]
 SMALL = [scene for scene in SCENES if scene not in LARGE]
 
 
@@ -37,12 +38,23 @@ def test_no_unit_is_spent_twice_nor_refunded_and_spent_whatever_disk_comes_back(
     walked_clean(scene)
 
 
-@pytest.mark.parametrize("clause", CLAUSES)
+@pytest.mark.parametrize("clause", MISSED_IN)
 def test_without_a_clause_a_unit_is_spent_twice(clause: str) -> None:
     walk = explore(MISSED_IN[clause], frozenset([clause]))
     print(f"without {clause} ({CLAUSES[clause]}): {told(walk)}")
     assert walk.wrong, f"{clause} bears no load in {walk.scene}"
     assert 0 < len(walk.steps) < 15
+
+
+@pytest.mark.parametrize("clause", MISSED_ALONG)
+def test_without_a_clause_these_steps_spend_a_unit_twice_and_with_it_they_cannot(clause: str) -> None:
+    assert along(Machine(PUT_BACK, frozenset([clause])), MISSED_ALONG[clause])[1], f"{clause} bears no load"
+    stuck, wrong = along(Machine(PUT_BACK), MISSED_ALONG[clause])
+    assert stuck and not wrong
+
+
+def test_each_clause_is_missed_somewhere() -> None:
+    assert {*MISSED_IN, *MISSED_ALONG} == set(CLAUSES)
 
 
 def test_the_spare_clauses_are_spare() -> None:

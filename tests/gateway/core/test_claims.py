@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core import claims
+from gateway.core.counter import Actor
 from gateway.events import (
     AckArrived,
     AssignmentTaken,
@@ -17,6 +18,7 @@ from gateway.events import (
     ClaimIntended,
     ClaimSettled,
     LineChanged,
+    RedemptionReversed,
     Released,
     SettledThrough,
     TimeTrust,
@@ -39,7 +41,7 @@ from gateway.signed import (
     Recall,
     seal,
 )
-from gateway.token import Claims, TokenKind, VoucherClass, voucher_ref
+from gateway.token import VoucherClass, voucher_ref
 from tests.conftest import HQ_KEY, STRANGER_KEY, VirtualClock, until
 from tests.gateway.core.shop import END_S, GATEWAY, Shop, presented, voucher_token
 
@@ -252,27 +254,17 @@ async def test_a_doubted_start_honours_only_what_names_it_until_headquarters_ope
     assert [(row.number, row.opening) for row in shop.rows(Released)] == [(4, 5)]
 
 
-async def test_an_amount_is_spent_from_what_this_shop_holds_and_the_rest_is_asked_for(shop: Shop, hq: Hq) -> None:
-    desk = shop.desk
-    balance = Claims(kind=TokenKind.VOUCHER, key_id=1, issuer=1, identifier=42, not_after_s=END_S, voucher_class=VoucherClass.LEASED)
-
-    async def spend(amount_minor: int) -> Answer:
-        code = presented(b"balance")
-        judge = lambda: desk._claims.spend(balance, amount_minor, code, "counter", None)  # noqa: E731
-        return answers.decode(await desk._requests.once(code.presentation_id, b"a", "", judge))
-
-    first = asyncio.create_task(spend(180))
-    asked = await hq.asked()
-    assert asked.units == 180
-    await hq.give(asked.claim_id, units=200)
-    assert (await first).decision == "redeemed"
-    await until(lambda: not hq.wanted)
-    more = asyncio.create_task(spend(50))
-    await hq.give((await hq.asked()).claim_id, units=230)
-    assert (await more).decision == "redeemed"
+async def test_a_reversed_use_may_be_had_again_under_the_same_assignment(shop: Shop, hq: Hq) -> None:
+    showed = showing(shop)
+    await hq.give((await hq.asked()).claim_id)
+    done = await showed
+    manager = Actor(None, "s-2", frozenset({"clerk", "manager"}))
+    await shop.desk.till.reverse(done.redemption_id, key=secrets.token_hex(16), station="counter", actor=manager)
+    assert [(row.number, row.spent) for row in shop.rows(RedemptionReversed)] == [(1, 1)]
     await hq.line(False)
-    assert (await spend(1)).reason == "lease_spent"
-    assert [(row.amount_minor, row.number) for row in shop.rows(VoucherRedeemed)] == [(180, 1), (50, 1)]
+    await shop.reopen()
+    assert (await shop.present(GRANTED)).decision == "redeemed"
+    assert (await shop.present(GRANTED)).reason == "already_redeemed"
 
 
 async def test_a_reason_of_a_later_release_is_a_refusal_with_words(shop: Shop, hq: Hq) -> None:

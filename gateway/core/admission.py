@@ -77,6 +77,10 @@ class Admissions:
             if self._judged is None and self._held is not None and row.opening == self._held.version:
                 self._adopt(self._held.opening)
 
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this lives on: `tell(fold, *kinds)`."""
+        tell(self.fold, EpochAdmitted, EpochDoubted, RowsDamaged)
+
     def begin(self, seen: frozenset[str], anew: bool) -> None:
         """Judge this start.
 

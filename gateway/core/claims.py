@@ -26,6 +26,8 @@ from gateway.events import (
     ClaimIntended,
     ClaimSettled,
     CodePresented,
+    EpochAdmitted,
+    RedemptionReversed,
     Released,
     Row,
     SettledThrough,
@@ -124,6 +126,11 @@ class Claims:
                 _end(waiting, row.outcome if isinstance(row, ClaimSettled) else "")
         if isinstance(row, AssignmentTaken):
             self.book.fold(row, place)
+
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this lives on: `tell(fold, *kinds)`."""
+        tell(self.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
+        tell(self.book.fold, Released, SettledThrough, VoucherRedeemed, RedemptionReversed, EpochAdmitted)
 
     def adopt(self, opening: Opening, marks: dict[int, int]) -> None:
         """Take headquarters' opening."""

@@ -46,37 +46,15 @@ from gateway.errors import LedgerError
 from gateway.events import (
     AssignmentTaken,
     AuthorizationEnded,
-    ClaimIntended,
-    ClaimSettled,
     CodePresented,
-    CompartmentOpenIntended,
     DeviceChanged,
     DevicePaired,
     DeviceRevoked,
-    DoorClosed,
-    DoorOpened,
-    EpochAdmitted,
-    EpochDoubted,
-    IntentSettled,
     LineChanged,
-    LookupsLocked,
-    LookupsUnlocked,
-    MemberLookedUp,
-    MemberRecognised,
-    OccupancyEstimated,
     ParcelCollected,
-    ParcelStaged,
     RedemptionReversed,
-    Released,
-    ResultShown,
     Row,
-    RowsDamaged,
-    SettledThrough,
     Stated,
-    TillCodeRung,
-    UnseenHonoured,
-    VisitEnded,
-    VisitStarted,
     VoucherAuthorized,
     VoucherRedeemed,
 )
@@ -393,21 +371,13 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
-        self._receipts.live_on(tell)
-        for fold in (self.till.showing.unseen.fold, self.till.showing.codes.fold):
-            tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
-        tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
-        tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, RedemptionReversed, EpochAdmitted)
+        for part in (self._receipts, self.till.showing, self._claims, self._floor, self.members, self._admissions, self._lockers):
+            part.live_on(tell)
         tell(self._balances.fold, AssignmentTaken)
         self._anywhere.listen()
-        tell(self._floor.fold, VisitStarted, VisitEnded, OccupancyEstimated)
-        tell(self.members.fold, MemberLookedUp, LookupsLocked, LookupsUnlocked)
-        tell(self.members.see, MemberRecognised, VisitStarted)
         tell(self._road.fold, LineChanged)
         tell(self.devices.fold, DevicePaired, DeviceRevoked)
         tell(self._drivers.fold, DeviceChanged)
-        tell(self._admissions.fold, EpochAdmitted, EpochDoubted, RowsDamaged)
-        tell(self._lockers.wall.fold, CompartmentOpenIntended, IntentSettled, DoorOpened, DoorClosed, ParcelStaged, ParcelCollected)
 
     def _committed(self) -> None:
         self._clock_watch.look()

@@ -1,5 +1,6 @@
 """The shop floor as screens show it: who that may be followed is where, and how many strangers there are about."""
 
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -33,6 +34,10 @@ class Floor:
         else:
             zone = replace(zone, estimate=event.estimate, low=event.low, high=event.high, estimated_us=event.event_time.wall_us)
         self._zones[event.zone] = zone
+
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this lives on: `tell(fold, *kinds)`."""
+        tell(self.fold, VisitStarted, VisitEnded, OccupancyEstimated)
 
     def forget_radio(self) -> None:
         """The radio's process is gone and its open visits with it."""

@@ -17,11 +17,15 @@ from gateway.events import (
     BankSnapshotTaken,
     CommandAnswered,
     CompartmentOpenIntended,
+    DoorClosed,
     DoorEdgeSensed,
+    DoorOpened,
     DoorState,
     Instant,
     IntentSettled,
     OpenCompartment,
+    ParcelCollected,
+    ParcelStaged,
     Row,
 )
 from gateway.rules.pickup import OPENING, Place, State, Wall, sensed
@@ -53,6 +57,10 @@ class Lockers:
         self._doors: dict[Place, DoorState] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._resumed: set[str] = set()
+
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this lives on: `tell(fold, *kinds)`."""
+        tell(self.wall.fold, CompartmentOpenIntended, IntentSettled, DoorOpened, DoorClosed, ParcelStaged, ParcelCollected)
 
     def resume(self) -> None:
         """After the history was folded: an intent without an outcome waits for its bank's first snapshot; nothing is pulsed."""

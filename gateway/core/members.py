@@ -240,6 +240,11 @@ class Members:
         elif row.member_ref is None:
             self._wrong[row.by].append(row.event_time.wall_us)
 
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this lives on: `tell(fold, *kinds)`."""
+        tell(self.fold, MemberLookedUp, LookupsLocked, LookupsUnlocked)
+        tell(self.see, MemberRecognised, VisitStarted)
+
     def _wrong_lately(self, by: str) -> int:
         now_us = self._clock.now().wall_us
         return sum(abs(now_us - at_us) < self._table.wrong_window_s * 1_000_000 for at_us in self._wrong.get(by, ()))

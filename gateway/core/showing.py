@@ -15,7 +15,16 @@ from gateway.clock import Clock
 from gateway.codes import normalise_typed
 from gateway.core.counter import Actor, Counter, Shown, Verdict
 from gateway.core.devices import Devices
-from gateway.events import CodePresented, RedemptionRefused, ResultShown, Row, TillCodeRung, UnseenHonoured, VoucherRedeemed
+from gateway.events import (
+    CodePresented,
+    RedemptionRefused,
+    RedemptionReversed,
+    ResultShown,
+    Row,
+    TillCodeRung,
+    UnseenHonoured,
+    VoucherRedeemed,
+)
 from gateway.rules import answers, reasons
 from gateway.rules.answers import Answer, Before
 from gateway.rules.screened import TillCodes, Unseen, needs_screen
@@ -61,6 +70,11 @@ class Showing:
         row = ResultShown(redemption_id, found.voucher_id, station, actor.staff, actor.device, self._clock.now())
         await asyncio.shield(self._commit([row]))
         return True
+
+    def live_on(self, tell: Callable[..., None]) -> None:
+        """Name the rows that this lives on: `tell(fold, *kinds)`."""
+        for fold in (self.unseen.fold, self.codes.fold):
+            tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
 
     def tell(self, verdict: Verdict) -> Answer:
         """A verdict's answer as it is told: with the till's code, or in truer words if an earlier use was accepted and not shown."""

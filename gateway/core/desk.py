@@ -348,7 +348,8 @@ class Desk:
     def _name_folds(self) -> None:
         tell = self._knowledge.tell
         tell(self._judge.used.fold, VoucherRedeemed, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
-        for fold in (self.till.showing.unseen.fold, self.till.showing.codes.fold):
+        showing = self.till.showing
+        for fold in (showing.unseen.fold, showing.codes.fold) if self.config.till.codes else (showing.unseen.fold,):
             tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
         tell(self._claims.fold, ClaimIntended, ClaimSettled, AssignmentTaken)
         tell(self._claims.book.fold, Released, SettledThrough, VoucherRedeemed, EpochAdmitted)

@@ -73,7 +73,7 @@ class Showing:
 
     def live_on(self, tell: Callable[..., None]) -> None:
         """Name the rows that this lives on: `tell(fold, *kinds)`."""
-        for fold in (self.unseen.fold, self.codes.fold):
+        for fold in (self.unseen.fold, self.codes.fold) if self._shows_codes else (self.unseen.fold,):
             tell(fold, VoucherRedeemed, ResultShown, UnseenHonoured, TillCodeRung, RedemptionReversed)
 
     def tell(self, verdict: Verdict) -> Answer:

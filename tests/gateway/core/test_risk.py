@@ -100,6 +100,12 @@ async def test_in_the_dark_it_is_taken_on_trust_until_a_cap_would_be_passed(dark
     assert [row.reason for row in dark.rows(RedemptionRefused)] == ["risk_cap", "risk_cap"]
 
 
+async def test_two_devices_in_the_same_moment_never_pass_the_cap(dark: Shop) -> None:
+    found = await asyncio.gather(*(present(dark, code(number), device=f"till-{number % 3}") for number in range(12)))
+    assert sorted(one.reason for one in found) == [""] * 4 + ["risk_cap"] * 8
+    assert meter(dark).open_minor == 800 == sum(row.exposure_minor for row in dark.rows(RiskTaken))
+
+
 async def test_a_second_scan_is_told_when_it_was_used_and_a_dear_one_waits_for_headquarters(dark: Shop) -> None:
     assert (await present(dark, code(1))).decision == "redeemed"
     again = await present(dark, code(1))

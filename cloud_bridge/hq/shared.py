@@ -61,13 +61,14 @@ def taken_back(db: Connection, row: StoredRow, event: RedemptionReversed) -> Non
     place, epoch, voucher_id, kind, number, good = found
     db.execute("UPDATE shared_uses SET reversed = 1 WHERE id = ?", (place,))
     voucher = assignments.find(db, voucher_id)
-    if voucher is None or event.number:  # what names its number returns to it by itself
+    if voucher is None:
         return
-    mine = voucher.stand.kept_by(row.gateway)
-    if kind == "code" and mine is not None and mine.number == number:
-        assignments.keep(db, assignments.RULES.use(voucher.stand, row.gateway, number, epoch, -good))
-    else:
-        assignments.keep(db, risk.give_back(voucher.stand, good))
+    if not event.number:  # what names its number returned to it by itself
+        mine = voucher.stand.kept_by(row.gateway)
+        if kind == "code" and mine is not None and mine.number == number:
+            assignments.keep(db, assignments.RULES.use(voucher.stand, row.gateway, number, epoch, -good))
+        else:
+            assignments.keep(db, risk.give_back(voucher.stand, good))
     heal(db, voucher_id)
 
 

@@ -65,7 +65,7 @@ class Quotas:
         )
         verdict = self._counter.decide(terms, shown, asked)
         if verdict.answer.decision != "refused" and grant is not None:
-            verdict = self._noted(verdict, grant.number, asked.member_ref)
+            verdict = self._noted(verdict, grant.number, asked.member_ref or "")
         return self._named(verdict, code)
 
     def _noted(self, verdict: Verdict, number: int, member_ref: str) -> Verdict:

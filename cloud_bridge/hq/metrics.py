@@ -46,8 +46,10 @@ def expose(shops: list[dict[str, Any]], rejected: dict[str, int], connected: boo
         gauge("hq_rows_quarantined", "Rows of the box that nobody here can read", [(labels, shop["quarantined"]) for labels, shop in of]),
         gauge("hq_risk_cap_minor", "What the shop may take on trust", [(labels, s["risk"]["cap_minor"]) for labels, s in of]),
         gauge("hq_risk_open_minor", "What may be open of that, at most", [(labels, s["risk"]["open_at_most_minor"]) for labels, s in of]),
-        counter("hq_risk_realised_minor", "What of it was loss", [(labels, shop["risk"]["realised_minor"]) for labels, shop in of]),
-        counter(
+        gauge(
+            "hq_risk_realised_minor", "What of it was loss, as it stands", [(labels, shop["risk"]["realised_minor"]) for labels, shop in of]
+        ),
+        gauge(  # what comes free later heals a loss
             "hq_double_spend_total",
             "Uses beyond what a voucher is good for, by class",
             [({**labels, "class": name}, n) for labels, shop in of for name, n in _double(shop)],

@@ -83,8 +83,8 @@ def _conflicts(db: Connection, gateway: str, oldest_us: int) -> list[Conflict]:
     found = db.execute(
         f"SELECT u.redemption_id, u.voucher_id, u.campaign, u.units, u.good, {LOSS}, u.bearer, u.at_us,"
         " (SELECT o.gateway FROM shared_uses o WHERE o.voucher_id = u.voucher_id AND o.id <> u.id ORDER BY o.id LIMIT 1)"
-        " FROM shared_uses u WHERE u.gateway = ? AND u.kind = 'risk' AND u.reversed = 0 AND u.at_us >= ? AND EXISTS (SELECT 1"
-        " FROM shared_uses l WHERE l.voucher_id = u.voucher_id AND l.good < l.units) ORDER BY u.id DESC LIMIT ?",
+        " FROM shared_uses u WHERE u.gateway = ? AND u.kind = 'risk' AND u.reversed = 0 AND u.at_us >= ? AND u.voucher_id IN (SELECT"
+        " l.voucher_id FROM shared_uses l WHERE l.kind = 'risk' AND l.reversed = 0 AND l.good < l.units) ORDER BY u.id DESC LIMIT ?",
         (gateway, oldest_us, MOST_CONFLICTS),
     ).fetchall()
     names = {box: (zh, en) for box, zh, en in db.execute(f"SELECT b.gateway, {SHOP.format('b')} FROM boxes b").fetchall()}

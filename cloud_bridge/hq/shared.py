@@ -17,12 +17,15 @@ from gateway.rules import risk
 from gateway.rules.assigning import Stand
 
 _decode = msgspec.json.Decoder(RiskTerms).decode
+MOST_UNITS: Final = 1 << 16
+MOST_MINOR: Final = 1 << 44  # with so many units still a number every database can add up
 NOBODY: Final = "retailer"  # bears what was taken under terms nobody knows
 _LOST: Final = "SELECT id, units - good, gateway FROM shared_uses WHERE voucher_id = ? AND kind = 'risk' AND reversed = 0 AND good < units"
 
 
 def taken(db: Connection, row: StoredRow, event: RiskTaken) -> None:
     """Effect of a row: a voucher was used that any shop may decide on."""
+    _refuse_odd(event.units, event.exposure_minor)
     if _is_known(db, row.gateway, event.redemption_id):
         return
     voucher, good = assignments.find(db, event.voucher_id), event.units
@@ -41,6 +44,7 @@ def taken(db: Connection, row: StoredRow, event: RiskTaken) -> None:
 
 def code_used(db: Connection, row: StoredRow, event: OpenCodeUsed) -> None:
     """Effect of a row: an open code was used, under a number that the use beside it was counted under."""
+    _refuse_odd(event.units, 0)
     if not _is_known(db, row.gateway, event.redemption_id):
         values = ("code", 0, "", event.number, event.units, event.units, 0, "")
         _note(db, row, event.redemption_id, event.voucher_id, values, event.event_time.wall_us)
@@ -57,13 +61,14 @@ def taken_back(db: Connection, row: StoredRow, event: RedemptionReversed) -> Non
     place, epoch, voucher_id, kind, number, good = found
     db.execute("UPDATE shared_uses SET reversed = 1 WHERE id = ?", (place,))
     voucher = assignments.find(db, voucher_id)
-    if voucher is None or event.number:  # what names its number returns to it by itself
+    if voucher is None:
         return
-    mine = voucher.stand.kept_by(row.gateway)
-    if kind == "code" and mine is not None and mine.number == number:
-        assignments.keep(db, assignments.RULES.use(voucher.stand, row.gateway, number, epoch, -good))
-    else:
-        assignments.keep(db, risk.give_back(voucher.stand, good))
+    if not event.number:  # what names its number returned to it by itself
+        mine = voucher.stand.kept_by(row.gateway)
+        if kind == "code" and mine is not None and mine.number == number:
+            assignments.keep(db, assignments.RULES.use(voucher.stand, row.gateway, number, epoch, -good))
+        else:
+            assignments.keep(db, risk.give_back(voucher.stand, good))
     heal(db, voucher_id)
 
 
@@ -95,6 +100,16 @@ def heal(db: Connection, voucher_id: str) -> None:
 def terms_of(said: str) -> RiskTerms:
     """Terms, as they are stored."""
     return _decode(said)
+
+
+def _refuse_odd(units: int, exposure_minor: int) -> None:
+    """A row nobody can settle goes to quarantine.
+
+    Raises:
+        OverflowError: A number no shop can mean.
+    """
+    if not 1 <= units <= MOST_UNITS or not 0 <= exposure_minor <= MOST_MINOR:
+        raise OverflowError("a number out of its range")
 
 
 def _is_known(db: Connection, gateway: str, redemption_id: str) -> bool:

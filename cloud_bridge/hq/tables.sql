@@ -568,6 +568,8 @@ CREATE TABLE IF NOT EXISTS shared_uses ( -- uses of vouchers more than one shop 
     UNIQUE (gateway, redemption_id)
 );
 CREATE INDEX IF NOT EXISTS shared_uses_voucher ON shared_uses (voucher_id);
+CREATE INDEX IF NOT EXISTS shared_uses_lost ON shared_uses (voucher_id) WHERE kind = 'risk' AND reversed = 0 AND good < units;
+CREATE INDEX IF NOT EXISTS shared_uses_trusted ON shared_uses (gateway) WHERE kind = 'risk' AND number = 0;
 
 CREATE TABLE IF NOT EXISTS not_on_trust (  -- cancelled, refunded or copied: shops are told by name
     voucher_id TEXT PRIMARY KEY,

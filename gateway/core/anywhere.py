@@ -1,6 +1,7 @@
 """What more than one shop may honour, at the desk: one door for vouchers taken on trust and for open codes."""
 
 from collections import Counter as Counts
+from typing import Final
 
 from gateway.catalog import Catalog
 from gateway.clock import Clock
@@ -26,6 +27,9 @@ from gateway.signed import Opening
 from gateway.token import VoucherClass
 from gateway.verifiers import Presented
 
+AS_USED: Final = ("store_bound", "assigned")
+AS_SHARED: Final[dict[type[RiskTaken | OpenCodeUsed], str]] = {RiskTaken: "bounded_risk", OpenCodeUsed: "open_code"}
+
 
 class Accepted:
     """Redemptions by class, of all that the ledger holds; `assigned` are those of headquarters' numbers."""
@@ -35,12 +39,12 @@ class Accepted:
 
     def fold(self, row: VoucherRedeemed | RiskTaken | OpenCodeUsed, place: RowPlace = NOWHERE) -> None:
         """Take a row; the one behind a use says more of it."""
-        as_used = "assigned" if row.number else "store_bound"
+        as_used = AS_USED[bool(row.number)]
         if isinstance(row, VoucherRedeemed):
             self.counts[as_used] += 1
         else:
             self.counts[as_used] -= 1
-            self.counts["bounded_risk" if isinstance(row, RiskTaken) else "open_code"] += 1
+            self.counts[AS_SHARED[type(row)]] += 1
 
 
 class Anywhere:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -164,6 +165,16 @@ async def test_a_row_that_comes_again_is_settled_once(store: Store) -> None:
     for _ in range(2):
         await take(store, "gw-a", trusted("r1")[1:])
     assert ((await stand(store)).left, (await stand(store)).taken) == (1, 1)
+
+
+@pytest.mark.parametrize(("units", "minor"), [(0, 1), (-1, 1), (1 << 17, 1), (1, -1), (1, 1 << 60)])
+async def test_a_row_of_impossible_numbers_is_nothing_the_reports_have_to_add_up(store: Store, units: int, minor: int) -> None:
+    await prepare(store, voucher(V))
+    with pytest.raises(OverflowError):  # ingest puts it into quarantine
+        await take(store, "gw-a", [RiskTaken("r1", V, 5, 1, 0, units, minor, "till", AT)])
+    with pytest.raises(OverflowError):
+        await take(store, "gw-a", [OpenCodeUsed("r1", CODE, 1, 1 << 20, "", AT)])
+    assert await cost(store, "gw-a") == (0, 0, {})
 
 
 async def test_the_days_file_says_who_bears_which_loss(store: Store) -> None:

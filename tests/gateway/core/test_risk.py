@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any
 
 import msgspec
@@ -14,12 +15,13 @@ from gateway.core.counter import Actor, Asked, Doing
 from gateway.core.views import RiskView
 from gateway.events import AckArrived, RedemptionRefused, Released, RiskHeld, RiskTaken, TimeTrust, VoucherRedeemed
 from gateway.kiosk.metrics import expose
+from gateway.ledger import LedgerReader
 from gateway.rules import answers
 from gateway.rules.answers import Answer
 from gateway.signed import ACK_TAG, DOCUMENT_TAG, Ack, Document, seal
 from gateway.token import VoucherClass, voucher_ref
 from tests.conftest import HQ_KEY, VirtualClock, until
-from tests.gateway.core.shop import GATEWAY, Shop, presented, voucher_token
+from tests.gateway.core.shop import GATEWAY, Shop, headquarters_hears, presented, voucher_token
 from tests.gateway.core.test_claims import Hq
 from tests.gateway.kiosk.test_metrics import series
 
@@ -75,13 +77,13 @@ def meter(shop: Shop) -> RiskView:
 
 
 async def acknowledge_all(shop: Shop) -> None:
-    """HQ has taken, and so settled, every row of this start and of the one before."""
-    ledger = shop.desk._ledger
-    for epoch in (ledger.epoch.parent, ledger.epoch.name):
-        number = ledger.epoch_number(epoch or "")
-        assert epoch is not None and number is not None
-        seq = ledger.reach[number][0]
-        ack = Ack(GATEWAY, epoch, 0, seq, ledger.head_at(number, 0, seq) or "", seq, 1)
+    """HQ has taken, and so settled, every row of every start."""
+    ledger, reader = shop.desk._ledger, LedgerReader(shop.config.ledger_path)
+    names = {epoch.number: epoch.name for epoch in reader.epochs()}
+    reader.close()
+    for number, lanes in sorted(ledger.reach.items()):
+        seq = lanes[0]
+        ack = Ack(GATEWAY, names[number], 0, seq, ledger.head_at(number, 0, seq) or "", seq, 1)
         await shop.desk.decide("bridge", secrets.token_hex(4), AckArrived(seal(ACK_TAG, ack, HQ_KEY)))
 
 
@@ -98,6 +100,12 @@ async def test_in_the_dark_it_is_taken_on_trust_until_a_cap_would_be_passed(dark
     assert {(row.exposure_minor, row.number, row.terms, row.campaign) for row in rows} == {(200, 0, 1, 5)}
     assert [row.redemption_id for row in dark.rows(VoucherRedeemed)] == [row.redemption_id for row in rows]
     assert [row.reason for row in dark.rows(RedemptionRefused)] == ["risk_cap", "risk_cap"]
+
+
+async def test_two_devices_in_the_same_moment_never_pass_the_cap(dark: Shop) -> None:
+    found = await asyncio.gather(*(present(dark, code(number), device=f"till-{number % 3}") for number in range(12)))
+    assert sorted(one.reason for one in found) == [""] * 4 + ["risk_cap"] * 8
+    assert meter(dark).open_minor == 800 == sum(row.exposure_minor for row in dark.rows(RiskTaken))
 
 
 async def test_a_second_scan_is_told_when_it_was_used_and_a_dear_one_waits_for_headquarters(dark: Shop) -> None:
@@ -118,6 +126,41 @@ async def test_caps_hold_over_restarts_and_end_with_headquarters_answer(dark: Sh
     await acknowledge_all(dark)
     assert meter(dark).open_minor == 0
     assert (await present(dark, code(9))).decision == "redeemed"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_long_outage_with_restarts_never_passes_a_cap_and_forgets_nothing(dark: Shop, seed: int) -> None:
+    """A real ledger; what is open is the same before and after a restart, and what was taken since the last answer is below the cap."""
+    chance, holds, uses = Random(seed), list[tuple[str, str]](), list[tuple[str, str]]()
+    for number in range(90):
+        what, device = chance.choice(["take"] * 4 + ["hold"] * 2 + ["end", "reverse", "restart", "answer"]), f"till-{chance.randrange(3)}"
+        key, till = secrets.token_hex(16), dark.desk.till
+        if what == "take" and (found := await present(dark, code(number, chance.choice([50, 120, 300])), device=device)).ok:
+            uses.append((found.redemption_id, device))
+        elif what == "hold" and (found := await present(dark, code(number, 100), Doing.AUTHORIZE, device)).ok:
+            holds.append((found.authorization_id, device))
+        elif what == "end" and holds:
+            name, owner = holds.pop(chance.randrange(len(holds)))
+            end = till.capture if chance.random() < 0.5 else till.void
+            assert answers.decode(await end(name, key=key, station="counter", actor=by(owner))).ok
+        elif what == "reverse" and uses:
+            name, owner = uses.pop(chance.randrange(len(uses)))
+            assert answers.decode(await till.reverse(name, key=key, station="counter", actor=by(owner))).ok
+        elif what == "restart":
+            before = meter(dark).open_minor
+            await dark.reopen()
+            await headquarters_hears(dark.desk)
+            assert meter(dark).open_minor == before
+        elif what == "answer":
+            await acknowledge_all(dark)
+        assert 0 <= meter(dark).open_minor <= TERMS.per_shop_minor
+        for owner in ("till-0", "till-1", "till-2"):
+            assert dark.desk._anywhere.risk.book.open_minor(5, owner) <= TERMS.per_device_minor
+    assert len(dark.rows(RiskTaken)) > 10
+
+
+def by(device: str) -> Actor:
+    return Actor(device, None, frozenset({"pos"}))
 
 
 async def test_a_reversal_gives_its_exposure_back(dark: Shop) -> None:

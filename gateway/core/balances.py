@@ -209,67 +209,52 @@ class Balances:
             return "held"
         if said is None or (said == "" and self._claims.asked_for(wish.account.voucher_id)):
             return "needs_online"
-        return (
-            "balance_empty"
-            if said == "already_redeemed" and not part.share.free
-            else said
-            if said == "assigned_elsewhere"
-            else "lease_spent"
-        )
+        if said == "already_redeemed" and not part.share.free:
+            return "balance_empty"
+        return "assigned_elsewhere" if said == "assigned_elsewhere" else "lease_spent"
 
     # ------------------------------------------------------------ what came of it
 
     def capture(self, hold: Hold, actor: Actor, shown: Shown, want: Want | None, refused: str | None) -> Verdict:
         """End a hold by spending what it holds, or less. Late, it succeeds if as much is free here."""
-        asked, account, live = hold.asked, accounts.account_of_hold(hold), hold.state == "live"
-        held = asked.amount_minor or asked.units
-        wanted = held if want is None else accounts.amount_of(account, want)
+        asked, account = hold.asked, accounts.account_of_hold(hold)
+        wanted = _held(hold) if want is None else accounts.amount_of(account, want)
         refused = refused or (None if want is None else accounts.refusal_of_unit(account, want))
         if refused is None and wanted is None:
             refused = "points_needed" if account.points else "amount_needed"
-        elif refused is None and wanted is not None and wanted > held:
-            refused = "not_enough_left"
-        number = 0 if refused is not None or wanted is None else self._number_for(hold, wanted)
-        if refused is None and not number:
-            refused = "hold_expired" if self._admitted() else "not_admitted"
         if refused is not None or wanted is None:
-            return self._refused_hold(refused or "hold_expired", hold, shown)
-        now, (units, minor) = self._clock.now(), (wanted, 0) if account.points else (1, wanted)
+            return self._refused_hold(refused or "amount_needed", hold, shown)
+        if wanted > _held(hold):
+            return self._refused_hold("not_enough_left", hold, shown)
+        live, share = hold.state == "live", self._share(asked.voucher_id, hold)
+        if live and balance.may_capture(self._claims.book, asked.voucher_id, asked.number, wanted, self._claims.running()):
+            return self._captured(hold, actor, shown, wanted, asked.number)
+        if wanted <= share.free:
+            return self._captured(hold, actor, shown, wanted, share.number)
+        return self._refused_hold("hold_expired" if self._admitted() else "not_admitted", hold, shown)
+
+    def _captured(self, hold: Hold, actor: Actor, shown: Shown, wanted: int, number: int) -> Verdict:
+        asked, account, now = hold.asked, accounts.account_of_hold(hold), self._clock.now()
+        units, minor = (wanted, 0) if account.points else (1, wanted)
         use = VoucherRedeemed(
             secrets.token_hex(8), asked.voucher_id, asked.campaign, asked.issuer, shown.station, asked.read_point,
             shown.staff or asked.staff, self._used.times(asked.voucher_id) + 1, now, units, minor, asked.authorization_id, actor.device,
             number,
         )  # fmt: skip
         rows: list[Row] = [use]
-        if live:
-            rows.append(
-                AuthorizationEnded(asked.authorization_id, asked.voucher_id, "captured", shown.station, shown.staff, actor.device, now)
-            )
-        share = self._share(asked.voucher_id)
-        free = share.free + (held if live and share.number == asked.number else 0)
+        if hold.state == "live":
+            ended = (asked.authorization_id, asked.voucher_id, "captured", shown.station, shown.staff, actor.device, now)
+            rows.append(AuthorizationEnded(*ended))
         answer = answers.decision(
             "redeemed", now.wall_us, reference=asked.voucher_id, redemption_id=use.redemption_id, authorization_id=asked.authorization_id
         )
-        part = _Part(msgspec.structs.replace(share, free=free), wanted, wanted)
-        here = wanted if number == share.number else 0
-        return self._claims.named(Verdict(answer=self._told(answer, account, part, wanted, here), station=shown.station, rows=rows))
+        share = self._share(asked.voucher_id, hold)
+        told = self._told(answer, account, _Part(share, wanted, wanted), wanted, wanted if number == share.number else 0)
+        return self._claims.named(Verdict(answer=told, station=shown.station, rows=rows))
 
     def void(self, answer: Answer, hold: Hold) -> Answer:
         """The answer to a hold that was ended, with what is free now; `hold` is not folded as over yet."""
-        share = self._share(hold.asked.voucher_id)
-        held = hold.asked.amount_minor or hold.asked.units
-        free = share.free + (held if hold.state == "live" and share.number == hold.asked.number else 0)
-        return self._told(answer, accounts.account_of_hold(hold), _Part(msgspec.structs.replace(share, free=free), 0, 0), 0)
-
-    def _number_for(self, hold: Hold, wanted: int) -> int:
-        """The share a capture is spent from; 0: there is none any more."""
-        asked, book = hold.asked, self._claims.book
-        live = hold.state == "live"
-        if live and balance.may_capture(book, asked.voucher_id, asked.number, wanted, self._claims.running()):
-            return asked.number
-        share = self._share(asked.voucher_id)
-        free = share.free + ((asked.amount_minor or asked.units) if live and share.number == asked.number else 0)
-        return share.number if wanted <= free else 0
+        return self._told(answer, accounts.account_of_hold(hold), _Part(self._share(hold.asked.voucher_id, hold), 0, 0), 0)
 
     def _refused_hold(self, reason: str, hold: Hold, shown: Shown) -> Verdict:
         now, asked = self._clock.now(), hold.asked
@@ -282,8 +267,13 @@ class Balances:
 
     # ------------------------------------------------------------ inside
 
-    def _share(self, voucher_id: str) -> Share:
-        held = partial(self._used.held_under, voucher_id)
+    def _share(self, voucher_id: str, without: Hold | None = None) -> Share:
+        """What may be spent now; `without`: as if that hold held nothing."""
+
+        def held(number: int) -> int:
+            own = without is not None and without.state == "live" and without.asked.number == number
+            return self._used.held_under(voucher_id, number) - (_held(without) if own and without is not None else 0)
+
         return balance.share_of(self._claims.book, voucher_id, self._claims.running(), self._clock.bounds_us()[0], held)
 
     def _refusal(self, account: Account) -> str | None:
@@ -310,6 +300,10 @@ class Balances:
     def _held_until(self) -> list[int]:
         holds = [hold.asked for hold in self._used.live_holds() if hold.asked.number]
         return [end_s for one in holds if (end_s := balance.ends_with(self._claims.book, one.voucher_id, one.number))]
+
+
+def _held(hold: Hold) -> int:
+    return hold.asked.amount_minor or hold.asked.units
 
 
 def _total(wish: _Wish) -> int:

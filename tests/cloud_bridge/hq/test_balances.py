@@ -7,9 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud_bridge.hq import claims
+from cloud_bridge.hq import assignments, balances, claims, settlement
+from cloud_bridge.hq.assignments import AssignedRow
+from cloud_bridge.hq.effects import EFFECTS
+from cloud_bridge.hq.registry import BoxRow, expect_box
+from cloud_bridge.hq.store import Connection, Store, StoredRow
 from gateway.events import Event, RedemptionReversed, SettledThrough, VoucherRedeemed
-from gateway.rules.assigning import Assigner, Gone, Stand
+from gateway.rules.assigning import Asked, Assigner, Given, Gone, Stand
 from gateway.signed import LEND_TAG, Lend, unseal
 from gateway.token import Flag, VoucherClass, points_ref, unpack
 
@@ -137,3 +141,32 @@ def test_stands_of_the_release_before_are_read() -> None:
 
 def _today() -> str:
     return datetime.datetime.now(datetime.timezone(datetime.timedelta(hours=8))).date().isoformat()
+
+
+async def test_both_databases_keep_a_balance_alike(store: Store) -> None:
+    """Lent, spent, taken back, credited, settled for a day."""
+    row = AssignedRow("b", VoucherClass.LEASED, 1, "券", "Card", 2_000_000_000, 500, 1, "t", "s", "h", 1, Stand("b", 500))
+
+    def work(db: Connection) -> dict[str, Any]:
+        assignments.insert(db, row)
+        balances.note(db, "b", balances.Lending("minor", 50, 3_600))
+        given = assignments.give(db, "b", Asked("gw-s1", None, 10), 1_900_000_000)
+        assert isinstance(given, Given) and (given.grant.units, given.grant.not_after_s) == (50, 1_900_003_600)
+        assignments.credit(db, "b", 25)
+        balances.want(db, Lend("gw-s1", "b", 7, 1))
+        balances.want(db, Lend("gw-s1", "b", 8, 2))
+        assert balances.wanting(db) == {"gw-s1"} and [one.units for one in balances.wanted(db, "gw-s1", 3)] == [8]
+        expect_box(db, BoxRow("gw-s1", "demo", "0", "s1", 1, "店", "Shop", "Asia/Taipei", None), 1)
+        for seq, event in enumerate((spend("r1", "b", 1, 30), spend("r2", "b", 1, 5), back("r1", "b", 1, 30), back("r1", "b", 1, 30)), 1):
+            EFFECTS[type(event)](db, StoredRow(seq, "gw-s1", "1-abc", 0, seq, 1, 1, "", "{}"), event)
+        found = assignments.find(db, "b")
+        (owed,) = settlement.settle(db, _today(), None, "TWD", 1).owed
+        assert found is not None and (owed.face_minor, owed.redemptions, owed.reversals) == (5, 2, 1)
+        return balances.told(db, "b", found.stand, found.units, True)
+
+    told = await store.write(work)
+    assert [step["kind"] for step in told["story"]].count("reversed") == 2, "what a box says twice is told, and counted once"
+    assert told["balance"] == {
+        "unit": "minor", "put_in": 525, "spent": 5, "lent": 45, "left": 475, "share": 50, "lease_s": 3_600,
+        "to_lend": [{"gateway": "gw-s1", "units": 8}],
+    }  # fmt: skip

@@ -27,7 +27,7 @@ from gateway.rules import answers
 from gateway.rules.answers import Answer
 from gateway.rules.balance import Balance
 from gateway.rules.basket import Basket, Line
-from gateway.signed import ACK_TAG, Ack, seal
+from gateway.signed import ACK_TAG, DOCUMENT_TAG, Ack, AssignmentStand, Document, Opening, seal
 from tests.conftest import HQ_KEY, VirtualClock, until
 from tests.gateway.core.lending import MANAGER, MONEY, OTHER, POINTS, At, Lender, V
 from tests.gateway.core.shop import GATEWAY, Shop
@@ -369,6 +369,19 @@ async def test_a_claim_that_core_died_over_is_asked_on_and_the_same_request_deci
     await lender.say(lender.answer(before.claim_id, before.units))
     assert answers.decode(await till.raw(Doing.REDEEM, 60, key)).decision == "redeemed"
     assert (len(shop.rows(AssignmentTaken)), len(shop.rows(VoucherRedeemed))) == (1, 1)
+
+
+async def test_of_what_a_hold_holds_no_more_is_captured_than_headquarters_knows_to_be_left(shop: Shop, lent: Lent) -> None:
+    lender = await lent(500, here=100)
+    till, epoch = At(shop), shop.desk.store_view().epoch
+    hold, other = await till.hold(60), await till.hold(20)
+    await shop.desk.decide("bridge", "ack", AckArrived(seal(ACK_TAG, Ack(GATEWAY, epoch, 0, 0, "", 0, 0, opening=5), HQ_KEY)))
+    stand = AssignmentStand(V, 1, 100, 55, lender.stand.kept[0].latest_s, True)
+    opening = Document(GATEWAY, "opening", 5, 0, opening=Opening(epoch, {}, assigned=[stand]))
+    assert await shop.bring(seal(DOCUMENT_TAG, opening, HQ_KEY)) == b"applied"
+    assert (await till.capture(hold.authorization_id)).reason == "hold_expired"
+    assert (await till.capture(hold.authorization_id, 45)).decision == "redeemed"
+    assert (await till.capture(other.authorization_id)).reason == "hold_expired"
 
 
 async def test_a_doubted_start_spends_nothing_of_what_it_holds(shop: Shop, lent: Lent) -> None:

@@ -117,7 +117,7 @@ class Writer:
         while open_:
             folds = self._unfolded_b > FOLD_FROM_B
             left_s = max(0.0, (due_ns - self._clock.boottime_ns()) / 1e9)
-            urgent, more, open_ = self._gather(min(left_s, REST_S) if folds else left_s)
+            urgent, more, open_ = self._gather(min(left_s, REST_S if folds else BUSY_S if self._forgets else left_s))
             if more and not slow:
                 due_ns = self._in_ns(SLOW_COMMIT_FULL_S if self._room.full else SLOW_COMMIT_S)
             slow += more
@@ -128,7 +128,7 @@ class Writer:
                 return
             if self._room.full and not self._done(partial(self._spare, slow if is_due else [])):
                 return
-            if works and self._forgets and self._works.empty() and not self._done(self._empty_log):
+            if self._forgets and self._works.empty() and not self._done(self._empty_log):
                 return
             if is_due and open_:
                 if not self._done(self._keep):
@@ -180,8 +180,6 @@ class Writer:
     def _keep(self) -> None:
         """Old rows are merged, trimmed or rolled up, piece by piece, until somebody waits."""
         self._room.look()
-        if self._forgets:
-            self._empty_log()
         while self._works.empty() and (written_b := self._keeping.slice(self._room.full)):
             self._unfolded_b += written_b
 

@@ -539,3 +539,9 @@ CREATE TABLE IF NOT EXISTS point_entries (  -- the account: whatever a member ea
     PRIMARY KEY (gateway, source, source_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS point_entries_member ON point_entries (member_ref, credited_us);
+
+CREATE TABLE IF NOT EXISTS voucher_members (  -- vouchers issued for one member, who agreed to be joined to their use
+    voucher_id TEXT PRIMARY KEY,
+    member_ref TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS voucher_members_member ON voucher_members (member_ref);

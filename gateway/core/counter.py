@@ -139,7 +139,7 @@ class Counter:
     def decide(self, terms: Terms, shown: Shown, asked: Asked) -> Verdict:
         """What becomes of a voucher that was verified."""
         book, limit = self._book(terms.practice), None if terms.practice else self._catalog.limits.get(terms.campaign)
-        offer = self._offer(terms, asked.basket, asked.want, book, asked.member_ref)
+        offer = self._offer(terms, asked.basket, asked.want, book, asked.member_ref or self.owner(terms.voucher_id, asked.whose))
         asked = msgspec.structs.replace(asked, want=offer.want)
         refused = voucher.refusal(terms, book, self._catalog.vouchers, *self._clock.bounds_us(), asked.want, limit)
         refused = refused or (offer.refused.reason if offer.refused is not None else None)
@@ -282,6 +282,11 @@ class Counter:
         """What a voucher is for, as far as HQ has told."""
         listed = self._catalog.vouchers.get(voucher_id)
         return Text(listed.title_zh, listed.title_en) if listed else NOTHING
+
+    def owner(self, voucher_id: str, whose: Whose) -> str | None:
+        """The member a voucher was issued for, unless they declined to be joined to it."""
+        listed = self._catalog.vouchers.get(voucher_id)
+        return (listed.member_ref or None) if listed is not None and (whose.consent or whose is NOBODY) else None
 
     # ------------------------------------------------------------ inside
 

@@ -232,6 +232,12 @@ REASONS: Final[dict[str, Reason]] = {
     "unknown_voucher": _reason("總部查無此券", "Headquarters does not know this voucher", "請洽店員", "Please ask our staff"),
     "claim_abandoned": _reason("查詢未完成", "The enquiry was not finished", "請再出示一次票券", "Please show the voucher once more"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
+    "other_member": _reason(
+        "此券屬於另一位會員",
+        "This voucher is another member's",
+        "請出示本人的會員條碼，或洽店員",
+        "Please show your own code, or ask our staff",
+    ),
     "phone_cannot_spend": _reason(
         "電話號碼僅供累點，無法用於兌換",
         "A telephone number earns points, it cannot spend them",

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ from gateway.signed import (
     Beat,
     BeatAnswered,
     Claim,
+    DocumentRef,
     Manifest,
     seal,
     unseal,
@@ -239,7 +241,12 @@ class Bridge:
 
     def _announce_documents(self) -> None:
         for ref, path in self._spool.arrived():
-            self._link.state(DocumentArrived(ref.name, ref.version, ref.sha256, str(path)), f"document-{ref.sha256}")
+            answered = self._link.state(DocumentArrived(ref.name, ref.version, ref.sha256, str(path)), f"document-{ref.sha256}")
+            answered.add_done_callback(partial(self._document_answered, ref))
+
+    def _document_answered(self, ref: DocumentRef, answered: "asyncio.Future[bytes]") -> None:
+        if not answered.cancelled() and answered.result() == b"applied":
+            self._spool.taken(ref)
 
     # ------------------------------------------------------------ the line
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from cloud_bridge.envelope import Chunk, Want
-from gateway.signed import DOCUMENT_NAMES, OPENING_NAME, DocumentRef, Manifest
+from gateway.signed import DOCUMENT_NAMES, MEMBER_NAMES, OPENING_NAME, DocumentRef, Manifest
 
 KNOWN: Final = (*DOCUMENT_NAMES, OPENING_NAME)
 ASK_AGAIN_S: Final = 2.0
@@ -76,6 +76,14 @@ class Spool:
         fresh = [(ref, path) for ref, path in self._whole.values() if ref.sha256 not in self._announced]
         self._announced.update(ref.sha256 for ref, _ in fresh)
         return fresh
+
+    def taken(self, ref: DocumentRef) -> None:
+        """Core has put a document in force. A list of members is not left lying here: core forgets what is in it after its time.
+
+        The next start of the bridge fetches it again, and core finds that it is no news.
+        """
+        if ref.name in MEMBER_NAMES:
+            self._path(ref).unlink(missing_ok=True)
 
     def _path(self, ref: DocumentRef) -> Path:
         return self._folder / f"{ref.name}.{ref.version}.sealed"

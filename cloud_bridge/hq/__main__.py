@@ -107,7 +107,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     ingest = Ingest(store, press, authority.root, clock, feed, address, fence, Journal(data))
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
-    erasing = Erasing(data)
+    erasing = Erasing(data, kept.making)
     await store.write(partial(_seal_anew, press=press, erased=erasing.read(), now_us=clock.now().wall_us))
     lines = Lines(LOOPBACK, [(address.host, address.port), *address.others], ports.relay)
     intake = Intake(store, authority, press, ingest, feed, lines, clock, (options.door_name, ports.door), options.public_url)

@@ -69,7 +69,7 @@ class Backups:
         self._keep = keep
         self._database = database
         self._listed = read_list(data)
-        self._making = asyncio.Lock()
+        self.making = asyncio.Lock()  # held while one is made, or rid of who was erased
 
     @property
     def is_file(self) -> bool:
@@ -86,7 +86,7 @@ class Backups:
         Raises:
             ConfigError: The file cannot be written, or the database not be read.
         """
-        async with self._making:
+        async with self.making:
             told: asyncio.Queue[Progress] = asyncio.Queue()
             loop = asyncio.get_running_loop()
 

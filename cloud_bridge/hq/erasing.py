@@ -37,12 +37,18 @@ class Line(Struct, frozen=True):
 
 
 class Erasing:
-    """The list, and the backups."""
+    """The list, and the backups.
 
-    def __init__(self, data: Path) -> None:
+    Args:
+        making: Held while a backup is made.
+    """
+
+    def __init__(self, data: Path, making: asyncio.Lock) -> None:
         self._data = data
+        self._making = making
         self._path = data / NAME
         self._turn = asyncio.Lock()
+        self._wanted = self._done = 0  # how often it was asked, and up to which of those it is done
 
     def read(self) -> list[str]:
         """Everybody who was ever erased.
@@ -74,7 +80,12 @@ class Erasing:
         Raises:
             ConfigError: A backup that is there cannot be written.
         """
-        async with self._turn:
+        self._wanted += 1
+        wanted = self._wanted
+        async with self._turn, self._making:  # a backup that is being made holds the database's log, and who was erased meanwhile
+            if self._done >= wanted:
+                return  # with somebody else's, who began after this was asked
+            self._done = self._wanted
             await store.scrub()
             await asyncio.to_thread(self._scrub_backups)
 

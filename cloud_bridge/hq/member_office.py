@@ -105,10 +105,7 @@ class MemberOffice:
         while True:
             now_us = self._clock.now().wall_us
             try:
-                told, expired = await self._store.write(partial(_refresh, press=self._press, now_us=now_us))
-                await self._tell(told)
-                if expired:
-                    await self._erasing.scrub(self._store)
+                await self._tell(await self._store.write(partial(_refresh, press=self._press, now_us=now_us)))
             except StoreAway as error:
                 log.warning("members are not looked after now: %s", error)
             await asyncio.sleep(LOOK_S)
@@ -153,7 +150,7 @@ def erase_all(db: Connection, press: Press, refs: list[str], now_us: int) -> lis
     return seal_members(db, press, regions, now_us, whole=True)
 
 
-def _refresh(db: Connection, press: Press, now_us: int) -> tuple[list[BoxRow], bool]:
+def _refresh(db: Connection, press: Press, now_us: int) -> list[BoxRow]:
     expired = members.expire(db, now_us // 1_000_000)
     rows = seal_members(db, press, expired, now_us, whole=True)
     old = members.told_before(db, now_us - TELL_AGAIN_US)
@@ -161,7 +158,7 @@ def _refresh(db: Connection, press: Press, now_us: int) -> tuple[list[BoxRow], b
         if row.gateway in old and row.public is not None:
             press.seal(db, row, "members_recent", now_us)
             rows.append(row)
-    return rows, bool(expired)
+    return rows
 
 
 def _read(text: str, region: str) -> list[MemberAsk]:

@@ -73,7 +73,7 @@ def region_of(row: BoxRow) -> str:
 
 
 def make(db: Connection, ask: MemberAsk, signing: Signing, now_us: int) -> tuple[MemberRow, bool]:
-    """A new member, or the one who has that number; with it, whether they are new.
+    """A new member, or the one who has that number, or, if none is given, that card; with it, whether they are new.
 
     Raises:
         RefusedAsk: No number of that region, an old card that cannot be mapped or is another member's, or too many members.
@@ -82,7 +82,7 @@ def make(db: Connection, ask: MemberAsk, signing: Signing, now_us: int) -> tuple
     key = phones.phone_key(secret, _number(ask)) if ask.phone else None
     if key is None and not ask.old_cards:
         raise RefusedAsk(422, "a member needs a telephone number or an old card", "Send `phone` or `old_cards`")
-    known = _by_key(db, ask.region, key) if key else None
+    known = _by_key(db, ask.region, key) if key else _by_card(db, ask, secret)
     if known is None:
         known, is_new = _insert(db, ask, key, signing, now_us), True
     else:
@@ -247,6 +247,13 @@ def _number(ask: MemberAsk) -> str:
 
 def _by_key(db: Connection, region: str, key: str) -> str | None:
     found = db.execute("SELECT member_ref FROM members WHERE region = ? AND phone_key = ?", (region, key)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def _by_card(db: Connection, ask: MemberAsk, secret: bytes) -> str | None:
+    """Who has the first of the old cards: a list without numbers may be sent again, too."""
+    key = phones.card_key(secret, listed_letters(ask.old_cards[0]))
+    found = db.execute("SELECT member_ref FROM member_cards WHERE region = ? AND card_key = ?", (ask.region, key)).fetchone()
     return None if found is None else str(found[0])
 
 

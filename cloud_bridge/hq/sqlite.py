@@ -90,10 +90,12 @@ class SqliteStore:
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._snapshot, work)
 
     async def scrub(self) -> None:
-        """Leave nothing in the log of what has been deleted; in the file itself deleting leaves none."""
-        await asyncio.get_running_loop().run_in_executor(self._writing, self._empty_log)
+        """Write the file anew and empty its log: a page that was rearranged keeps copies of what stood in it. Rows wait meanwhile."""
+        await asyncio.get_running_loop().run_in_executor(self._writing, self._write_anew)
 
-    def _empty_log(self) -> None:
+    def _write_anew(self) -> None:
+        if self._writer is not None:
+            self._writer.execute("VACUUM")
         for _ in range(LOG_TRIES):  # a reader of an older moment, such as a backup being made, keeps the log
             if self._writer is None or self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
                 return

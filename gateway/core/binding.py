@@ -179,7 +179,7 @@ class Binding:
             verdict.rows.append(self._bound(taken, who.member_ref, who.how))
             pending = self._revisit(verdict.rows, who.member_ref, taken.station) if isinstance(taken, VoucherRedeemed) else ()
             verdict.answer = msgspec.structs.replace(verdict.answer, pending=tuple(pending))
-        verdict.answer = msgspec.structs.replace(verdict.answer, member=who.state)
+        verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state)
         return verdict
 
     def captured(self, verdict: Verdict, key: str) -> Verdict:
@@ -191,7 +191,7 @@ class Binding:
         if not self.book.is_live(taken.authorization_id or "") and self._refusal(taken, held.member_ref) is not None:
             return self._refused(verdict, taken, "hold_expired", key)
         verdict.rows.append(self._bound(taken, held.member_ref, held.how))
-        verdict.answer = msgspec.structs.replace(verdict.answer, member=BOUND)
+        verdict.answer = msgspec.structs.replace(verdict.answer, binding=BOUND)
         return verdict
 
     def _refusal(self, taken: VoucherRedeemed | VoucherAuthorized, member_ref: str | None) -> str | None:

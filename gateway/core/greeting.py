@@ -5,9 +5,10 @@ from collections.abc import Callable
 from gateway.clock import Clock
 from gateway.codes import Recognised
 from gateway.core.counter import Verdict
-from gateway.core.members import Found, Members
+from gateway.core.members import Found, Member, Members
 from gateway.events import CodePresented, MemberRecognised
 from gateway.rules import answers
+from gateway.rules.answers import ShownMember
 from gateway.verifiers import Presented
 
 Refuse = Callable[[str, CodePresented, str, str | None, Clock], Verdict]
@@ -25,13 +26,14 @@ class Greeting:
         """The verdict; None: a code without signature that is nobody's."""
         if isinstance(shown, Recognised):
             found = self._members.by_typed(shown)
-            return None if found is None else self._recognised(found[0].member_ref, found[1], code, station, staff)
+            return None if found is None else self._recognised(found[0], found[1], code, station, staff)
         whose = self._members.by_code(shown)
         if isinstance(whose, Found):
-            return self._recognised(whose.member.member_ref, "code", code, station, staff)
+            return self._recognised(whose.member, "code", code, station, staff)
         return self._refuse(whose.reason, code, station, staff, self._clock)
 
-    def _recognised(self, member_ref: str, how: str, code: CodePresented, station: str, staff: str | None) -> Verdict:
+    def _recognised(self, member: Member, how: str, code: CodePresented, station: str, staff: str | None) -> Verdict:
         now = self._clock.now()
-        row = MemberRecognised(code.presentation_id, member_ref, how, station, code.read_point, staff, now)
-        return Verdict(answer=answers.decision("recognised", now.wall_us), station=station, rows=[row])
+        row = MemberRecognised(code.presentation_id, member.member_ref, how, station, code.read_point, staff, now)
+        shown = ShownMember(member.points, member.as_of_s, member.is_stale)
+        return Verdict(answer=answers.decision("recognised", now.wall_us, member=shown), station=station, rows=[row])

@@ -94,7 +94,7 @@ class Receipts:
             named, waiting, asked.order_id, now, who.member_ref,
         )  # fmt: skip
         earned, pending = self._binding.earn(row, who)
-        answer = answers.decision("sale_posted", now.wall_us, reference=row.sale_id, member=who.state, pending=pending)
+        answer = answers.decision("sale_posted", now.wall_us, reference=row.sale_id, binding=who.state, pending=pending)
         if any(one.startswith(PRACTICE_ID) for one in [*named, asked.authorization_id or ""]):
             practice = answers.as_practice(answer, practised(answer.message))
             return Verdict(answer=practice, station=asked.station, silent=True)

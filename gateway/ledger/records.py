@@ -95,7 +95,15 @@ def cursors(connection: sqlite3.Connection, key: bytes) -> Iterator[Cursor]:
 
 
 def set_document(connection: sqlite3.Connection, key: bytes, document: StoredDocument, since_us: int) -> None:
-    """Put a document in force."""
+    """Put a document in force.
+
+    With the whole list of members the table is made anew, from pages that are zeroed first if `secure_delete` is on: where pages were
+    rearranged, copies of an older list lie between their cells.
+    """
+    if document.name == "members":
+        others = connection.execute("SELECT name, version, sealed, since_us, mac FROM document WHERE name<>?", (document.name,)).fetchall()
+        connection.execute("DELETE FROM document")
+        connection.executemany("INSERT INTO document (name, version, sealed, since_us, mac) VALUES (?,?,?,?,?)", others)
     values = (document.name, document.version, document.sealed, since_us)
     sql = "INSERT OR REPLACE INTO document (name, version, sealed, since_us, mac) VALUES (?,?,?,?,?)"
     connection.execute(sql, (*values, mac(key, "document", *values)))

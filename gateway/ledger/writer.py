@@ -117,7 +117,7 @@ class Writer:
         while open_:
             folds = self._unfolded_b > FOLD_FROM_B
             left_s = max(0.0, (due_ns - self._clock.boottime_ns()) / 1e9)
-            urgent, more, open_ = self._gather(min(left_s, REST_S) if folds else left_s)
+            urgent, more, open_ = self._gather(min(left_s, REST_S if folds else BUSY_S if self._forgets else left_s))
             if more and not slow:
                 due_ns = self._in_ns(SLOW_COMMIT_FULL_S if self._room.full else SLOW_COMMIT_S)
             slow += more
@@ -128,7 +128,7 @@ class Writer:
                 return
             if self._room.full and not self._done(partial(self._spare, slow if is_due else [])):
                 return
-            if works and self._forgets and self._works.empty() and not self._done(self._empty_log):
+            if self._forgets and self._works.empty() and not self._done(self._empty_log):
                 return
             if is_due and open_:
                 if not self._done(self._keep):
@@ -180,8 +180,6 @@ class Writer:
     def _keep(self) -> None:
         """Old rows are merged, trimmed or rolled up, piece by piece, until somebody waits."""
         self._room.look()
-        if self._forgets:
-            self._empty_log()
         while self._works.empty() and (written_b := self._keeping.slice(self._room.full)):
             self._unfolded_b += written_b
 
@@ -217,9 +215,9 @@ class Writer:
         drafts = self._drafts(works)
         blocks = [self._block(lane, draft) for lane, draft in drafts]
         heads = self.heads | {lane: (draft.first + len(draft.rows) - 1, draft.head) for lane, draft in drafts}
-        forgets = any(work.document is not None and work.document.name in MEMBER_NAMES for work in works)
-        if forgets:
-            connection.execute("PRAGMA secure_delete=ON")  # the list before may name somebody who has been erased
+        documents = {work.document.name for work in works if work.document is not None}
+        if documents:
+            connection.execute("PRAGMA secure_delete=ON")  # the list of members before may name somebody who has been erased
         connection.execute("BEGIN IMMEDIATE")
         for block in blocks:
             add_block(connection, block)
@@ -227,9 +225,9 @@ class Writer:
             self._records(work)
         began_ns = self._clock.boottime_ns()
         connection.execute("COMMIT")
-        if forgets:
+        if documents:
             connection.execute("PRAGMA secure_delete=OFF")
-            self._forgets = True
+            self._forgets = self._forgets or not documents.isdisjoint(MEMBER_NAMES)
         self.commits.observe((self._clock.boottime_ns() - began_ns) / 1e9)
         self._unfolded_b += PAGES_A_COMMIT_B + sum(len(block.body) + len(block.local or b"") for block in blocks)
         if drafts:

@@ -16,6 +16,14 @@ class Before(Struct, frozen=True, gc=False):
     staff: str | None
 
 
+class ShownMember(Struct, frozen=True, gc=False):
+    """What a member may see of themselves: points, and since when that is known. No reference: anybody may stand behind them."""
+
+    points: int
+    as_of_s: int  # seconds since 1970 UTC
+    is_stale: bool  # that is long ago: show the points greyed, with that time
+
+
 class Pending(Struct, frozen=True, gc=False):
     """What headquarters decides later: the points of a sale, or what a first visit earns."""
 
@@ -50,7 +58,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     gap_quantity: int | None = None  # how many pieces more it would have to hold
     asking: str = ""  # an address at headquarters, to be shown as a QR code: the shopper's phone opens it and gets a pass for this shop
     priced: Priced | None = None  # the basket that was shown with the voucher
-    member: str = ""  # "bound", "declined", or why the member is not known, a key of `REASONS`; empty: nobody said who it is
+    member: ShownMember | None = None  # whose code was shown
+    binding: str = ""  # "bound", "declined", or why the member is not known, a key of `REASONS`; empty: nobody said who it is
     pending: tuple[Pending, ...] = ()
 
     @property

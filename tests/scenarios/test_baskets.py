@@ -134,7 +134,7 @@ def test_a_cash_shopper_becomes_known_with_the_coupon_and_whoever_declines_is_se
         till.ask("redeem", code=issue(whole_store, "電子券")["token"], presentation_id=secrets.token_hex(16), member=who).answer
         for who in (by_code(shopper), {"consent": False})
     )
-    assert [(answer["decision"], answer["member"]) for answer in (known, declined)] == [("redeemed", "bound"), ("redeemed", "declined")]
+    assert [(answer["decision"], answer["binding"]) for answer in (known, declined)] == [("redeemed", "bound"), ("redeemed", "declined")]
     sales = [sell(till, 600, redemption_ids=[answer["redemption_id"]]) for answer in (known, declined)]
     whole_store.drained()
     found = [joined(whole_store, sale) for sale in sales]
@@ -179,7 +179,7 @@ def test_core_killed_between_redeeming_and_binding_leaves_both_or_neither(whole_
     assert used == bound
     again = [whole_store.eventually(lambda body=body: whole_store.call(kiosk.post("/v1/redeem", body)), 40) for body in bodies]  # type: ignore[misc]
     assert all(one is None or one == other for one, other in zip(first, again, strict=True))
-    assert {(answer["decision"], answer["member"]) for answer in again} == {("redeemed", "bound")}
+    assert {(answer["decision"], answer["binding"]) for answer in again} == {("redeemed", "bound")}
     used, bound = both()
     assert used == bound and len(used) == len(vouchers)
 

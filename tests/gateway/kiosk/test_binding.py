@@ -92,7 +92,7 @@ def written(folder: Path, needle: bytes) -> bool:
 )
 async def test_with_consent_the_member_is_in_the_same_commit_as_the_redemption(doors: Doors, member: dict[str, Any], how: str) -> None:
     said = await (await doors.kiosk()).redeem(voucher_token(), member=member)
-    assert (said["decision"], said["member"]) == ("redeemed", "bound")
+    assert (said["decision"], said["binding"]) == ("redeemed", "bound")
     (used,), (bound,) = doors.shop.rows(VoucherRedeemed), doors.shop.rows(MemberBound)
     assert (bound.redemption_id, bound.member_ref, bound.how, bound.units) == (used.redemption_id, REF, how, 1)
     (block,) = [block for block in blocks(doors.shop.config.ledger_path) if used in block]
@@ -109,7 +109,7 @@ async def test_declining_or_saying_nothing_or_being_nobody_is_served_all_the_sam
     ]  # fmt: skip
     for number, (member, state) in enumerate(asked, 100):
         said = await kiosk.redeem(voucher_token(number), member=member)
-        assert (said["decision"], said["member"]) == ("redeemed", state)
+        assert (said["decision"], said["binding"]) == ("redeemed", state)
     assert doors.shop.rows(MemberBound) == []
     assert len(doors.shop.rows(MemberLookedUp)) == 1  # by number it counts as a look-up; who declined was not looked up
 
@@ -196,12 +196,12 @@ async def test_a_day_limit_is_over_with_the_day(doors: Doors, clock: VirtualCloc
 async def test_a_hold_counts_until_it_ends_and_whose_it_was_it_stays(doors: Doors) -> None:
     till = await doors.till()
     held = await use(till, 350, verb="authorize")
-    assert (held["decision"], held["member"]) == ("authorized", "bound")
+    assert (held["decision"], held["binding"]) == ("authorized", "bound")
     assert (await use(till, 351))["reason"] == "limit_member"
     await till.said("void", authorization_id=held["authorization_id"], key=key())
     again = await use(till, 351, verb="authorize")
     done = await till.said("capture", authorization_id=again["authorization_id"], key=key())
-    assert (done["decision"], done["member"]) == ("redeemed", "bound")
+    assert (done["decision"], done["binding"]) == ("redeemed", "bound")
     assert doors.shop.rows(MemberBound)[-1].redemption_id == done["redemption_id"]
     assert (await use(till, 352))["reason"] == "limit_member"
     late = await till.said("capture", authorization_id=held["authorization_id"], key=key())
@@ -228,7 +228,7 @@ async def test_the_engine_reckons_with_the_same_counts(doors: Doors) -> None:
 
 async def test_a_lesson_counts_for_nobody(doors: Doors) -> None:
     said = await (await doors.till()).redeem(voucher_token(380, campaign=57, flags=Flag.PRACTICE), member=BY_PHONE)
-    assert (said["practice"], said["member"], doors.shop.rows(MemberBound)) == (True, "", [])
+    assert (said["practice"], said["binding"], doors.shop.rows(MemberBound)) == (True, "", [])
 
 
 async def test_a_voucher_issued_for_a_member_is_theirs_whoever_shows_it_unless_they_decline(doors: Doors) -> None:
@@ -236,16 +236,16 @@ async def test_a_voucher_issued_for_a_member_is_theirs_whoever_shows_it_unless_t
     listed = [Voucher(voucher_ref(1, one), 57 if at < 2 else 9, "券", "Voucher", 0, END_S, member_ref=REF) for at, one in enumerate(code)]
     assert await doors.shop.bring(seal(DOCUMENT_TAG, Document(GATEWAY, "vouchers", 2, 0, vouchers=listed), HQ_KEY)) == b"applied"
     said = await kiosk.redeem(voucher_token(code[0], campaign=57))  # as any scanner presents it
-    assert (said["decision"], said["member"]) == ("redeemed", "bound")
+    assert (said["decision"], said["binding"]) == ("redeemed", "bound")
     (bound,) = doors.shop.rows(MemberBound)
     assert (bound.member_ref, bound.how, bound.redemption_id) == (REF, "voucher", said["redemption_id"])
     second = await kiosk.redeem(voucher_token(code[1], campaign=57))
     assert second["reason"] == "limit_member"
     other = {"consent": True, "code": member_token(OTHER_CODE).decode()}
     assert (await kiosk.redeem(voucher_token(code[2]), member=other))["reason"] == "other_member"
-    assert (await kiosk.redeem(voucher_token(code[2]), member=MEMBER))["member"] == "bound"
+    assert (await kiosk.redeem(voucher_token(code[2]), member=MEMBER))["binding"] == "bound"
     declined = await kiosk.redeem(voucher_token(code[3]), member={"consent": False})
-    assert (declined["decision"], declined["member"]) == ("redeemed", "declined")
+    assert (declined["decision"], declined["binding"]) == ("redeemed", "declined")
     assert len(doors.shop.rows(MemberBound)) == 2
 
 
@@ -257,7 +257,7 @@ async def test_a_sale_bears_the_reference_and_earns_points_that_are_pending(door
     said = await till.said("sales", **sale(member=MEMBER))
     (row,), (accrued,) = doors.shop.rows(SalePosted), doors.shop.rows(PointsAccrued)
     assert (row.member_ref, accrued.sale_id, accrued.member_ref, accrued.spent_minor) == (REF, row.sale_id, REF, 300)
-    assert said["member"] == "bound"
+    assert said["binding"] == "bound"
     assert {"what": "points", "text": {"zh": POINTS_PENDING.zh, "en": POINTS_PENDING.en}, "campaign": 0, "revisit_id": ""} in said[
         "pending"
     ]
@@ -268,7 +268,7 @@ async def test_a_sale_bears_the_reference_and_earns_points_that_are_pending(door
 async def test_by_number_everybody_gets_the_same_answer_whether_they_are_known_or_not(doors: Doors) -> None:
     till = await doors.till()
     known, unknown = [await till.said("sales", **sale(member={"consent": True, "phone": phone})) for phone in (PHONE, STRANGER)]
-    assert (known["decision"], known["member"]) == ("sale_posted", "by_number")
+    assert (known["decision"], known["binding"]) == ("sale_posted", "by_number")
     same = [{name: value for name, value in said.items() if name not in ("reference", "decided_us")} for said in (known, unknown)]
     assert same[0] == same[1]
     assert [(row.member_ref, row.phone_ref is None) for row in doors.shop.rows(PointsAccrued)] == [(REF, True), (None, False)]
@@ -280,13 +280,13 @@ async def test_a_mistyped_number_stops_the_sale_so_that_it_can_be_mended_and_dec
     assert (await till.said("sales", **sale(receipt_id="R1", member={"consent": True, "phone": "0912"})))["reason"] == "not_a_number"
     assert doors.shop.rows(SalePosted) == []
     said = await till.said("sales", **sale(receipt_id="R1", member={"consent": False, "phone": PHONE}))
-    assert (said["decision"], said["member"], said["pending"], doors.shop.rows(PointsAccrued)) == ("sale_posted", "declined", [], [])
+    assert (said["decision"], said["binding"], said["pending"], doors.shop.rows(PointsAccrued)) == ("sale_posted", "declined", [], [])
 
 
 async def test_a_genuine_code_of_somebody_new_earns_too(doors: Doors) -> None:
     said = await (await doors.till()).said("sales", **sale(member={"consent": True, "code": member_token(0x99).decode()}))
     (row,) = doors.shop.rows(PointsAccrued)
-    assert (said["member"], row.member_ref, row.member_code) == ("unknown_member_code", None, "000000000000099"[-15:])
+    assert (said["binding"], row.member_ref, row.member_code) == ("unknown_member_code", None, "000000000000099"[-15:])
 
 
 @pytest.mark.parametrize("typed", ["0912345678", "+886 912 345 678", "０９１２３４５６７８"])
@@ -338,7 +338,7 @@ async def test_killed_at_any_moment_a_redemption_and_its_member_are_both_there_o
                 assert _both(found)
                 await asyncio.to_thread(shop.start)
             answers = await asyncio.gather(*asked)
-            assert {(one["decision"], one["member"]) for one in answers} == {("redeemed", "bound")}
+            assert {(one["decision"], one["binding"]) for one in answers} == {("redeemed", "bound")}
     finally:
         shop.kill()
     found = [decode_event(event) for _, _, event in stored(tmp_path / "state" / "ledger.db")]

@@ -204,8 +204,6 @@ def test_the_page_says_why_not_in_the_words_of_the_screens() -> None:
     said = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.partition("## Why not")[2], re.MULTILINE))
     files = [Path(rules.__file__).parent / name for name in ("campaign.py", "limits.py", "windows.py")]
     engine = "".join(path.read_text(encoding="utf-8") for path in files)
-        (Path(rules.__file__).parent / name).read_text(encoding="utf-8") for name in ("campaign.py", "limits.py", "windows.py")
-    )
     given = {name for name in REASONS if f'"{name}"' in engine}
     assert said.keys() == given and len(given) > 18
     for name, words in said.items():

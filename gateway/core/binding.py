@@ -87,7 +87,7 @@ class Binding:
             return DECLINED if whose is not NOBODY else ""
         if whose.phone is not None:
             return f"phone {self._members.key_of(whose.phone) or ''}"
-        found = recognise((whose.code or "").encode(), whose.symbology_id)
+        found = recognise(whose.payload, whose.symbology_id)
         return f"code {found.kind} {found.text if found.kind in OURS else ''}"
 
     def printed(self, asked: Asked) -> Asked:
@@ -125,7 +125,7 @@ class Binding:
         return Resolved(None if known is None else known.member_ref, "phone", BY_NUMBER, phone_key=key if known is None else None)
 
     def _by_code(self, whose: Whose) -> Resolved:
-        code = recognise((whose.code or "").encode(), whose.symbology_id)
+        code = recognise(whose.payload, whose.symbology_id)
         if code.kind is CodeKind.CARD:
             return Resolved(state="card_dropped")
         if code.kind not in verifiers.VERIFIERS:

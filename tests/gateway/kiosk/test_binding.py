@@ -1,6 +1,7 @@
 """Members joined to what they do, over real sockets, against a real core: with consent only, in one transaction, within their limits."""
 
 import asyncio
+import json
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -112,6 +113,18 @@ async def test_declining_or_saying_nothing_or_being_nobody_is_served_all_the_sam
         assert (said["decision"], said["binding"]) == ("redeemed", state)
     assert doors.shop.rows(MemberBound) == []
     assert len(doors.shop.rows(MemberLookedUp)) == 1  # by number it counts as a look-up; who declined was not looked up
+
+
+@pytest.mark.parametrize("spelt", ["x" * 4_296, "\x00", "＋８８６", "📞" * 20])
+async def test_whatever_is_typed_for_a_member_serves_the_customer(doors: Doors, spelt: str) -> None:
+    till = await doors.till()
+    for number, member in enumerate(({"consent": True, "code": spelt}, {"consent": True, "phone": spelt[:40]})):
+        shown = json.dumps({"station": "counter", "code": voucher_token(900 + number).decode(), "presentation_id": key(), "member": member})
+        answer = await till.http.post("/v1/redeem", content=shown.encode())
+        assert answer.status_code == 200 and answer.json()["decision"] == "redeemed", answer.text
+        posted = json.dumps({"station": "counter"} | sale(member=member))
+        assert (await till.http.post("/v1/sales", content=posted.encode())).status_code == 200
+    assert doors.shop.rows(MemberBound) == []
 
 
 @pytest.mark.parametrize("member", [{}, {"consent": True}, {"consent": True, "phone": "1", "code": "2"}, {"phone": PHONE}, "x"])

@@ -19,7 +19,7 @@ from gateway.rules.revisit import DAY_US, SAME_VISIT_US
 
 MINOR_PER_POINT: Final = {"TWD": 100, "HKD": 1_000}  # a point for each full NT$100, or HK$10
 MOST_AT_ONCE: Final = 200  # sales of one look
-MOST_HASHES: Final = 400_000  # of one look: about half a second
+MOST_HASHES: Final = 200_000  # of one look: less than a second
 Found = dict[tuple[str, str], str]  # gateway and sale to member
 
 

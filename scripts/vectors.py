@@ -12,11 +12,14 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway import asking, grant, holder
+from gateway import asking, grant, holder, token
 from gateway.asking import Ancestor, Asking
+from gateway.codes import short_code
 from gateway.errors import MalformedFrame
 from gateway.grant import Grant
+from gateway.phones import e164, phone_key
 from gateway.signed import Document, IssuerKey, public_hex
+from gateway.token import Claims, TokenKind
 from gateway.verifiers import Keyring, cwt, jwt, opaque, pretix, reason_of, verify
 from gateway.verifiers.pretix import Ticket
 
@@ -58,6 +61,14 @@ CWT_CLAIMS: Final[dict[int, Any]] = {
 JWT_CLAIMS: Final[dict[str, Any]] = {
     "iss": "https://b.example", "exp": END_S, "nbf": START_S, "iat": START_S, "jti": "ticket-1", "campaign": 9, "store": 7,
 }  # fmt: skip
+MEMBERS: Final = {
+    "a member": Claims(kind=TokenKind.MEMBER, key_id=1, issuer=1, identifier=42, not_after_s=2**32 - 1),
+    "the largest number, until the end of 2026": Claims(
+        kind=TokenKind.MEMBER, key_id=2**16 - 1, issuer=1, identifier=2**60 - 1, not_before_s=START_S, not_after_s=END_S
+    ),
+}
+PHONES: Final = (("0912-345-678", "TW"), ("＋８８６９１２３４５６７８", "HK"), ("9123 4567", "HK"), ("+85291234567", "TW"))
+REGION_SECRET: Final = bytes(range(32))  # published: never use it
 CODES: Final = ("WELCOME10", "welcome 10", "ＷＥＬＣＯＭＥ－１０", "8-900-12", "折扣碼")
 
 
@@ -66,6 +77,8 @@ def texts() -> Iterator[tuple[Path, str]]:
     yield _file("grant_v1", "Grants: text is G1: and base45 of packed and an Ed25519 signature over SGG1 and packed", _grants())
     yield _file("asking_v1", "Requests for a grant: page /g/ base32 of packed and an Ed25519 signature over SGK1 and packed", _askings())
     yield _file("holder_v1", "Holders' secrets: the link a shopper gets, and what headquarters keeps", _holders())
+    yield _file("member_v1", "Members' codes: tokens of kind 0x31; their identifier is looked up in the list of members", _members())
+    yield _file("phone_v1", "Telephone numbers in E.164, and their keys under the secret 00 01 … 1f", [_phone(*one) for one in PHONES])
     yield _file("opaque_v1", "Codes without signature, and what a list holds of them", [_opaque(code) for code in CODES])
     yield _file("cwt_v1", "CWT in COSE_Sign1 (Ed25519), as CWT: and base45", _verified(CWT_KEY, _cwts()), CWT_KEY)
     yield _file("jwt_v1", "JWT in compact JWS (EdDSA)", _verified(JWT_KEY, _jwts()), JWT_KEY)
@@ -78,6 +91,18 @@ def _grants() -> list[dict[str, Any]]:
         {"about": about, "claims": _builtins(GRANTS[about]), "packed": grant.unpack(text)[1].removeprefix(grant.TAG).hex(), "text": text}
         for about, text in signed.items()
     ]
+
+
+def _members() -> list[dict[str, Any]]:
+    return [
+        {"about": about, "claims": _builtins(one), "text": token.sign(one, KEY), "short_code": short_code(one.identifier)}
+        for about, one in MEMBERS.items()
+    ]
+
+
+def _phone(typed: str, region: str) -> dict[str, Any]:
+    number = e164(typed, region)
+    return {"about": f"{typed} typed in {region}", "text": typed, "region": region, "e164": number, "key": phone_key(REGION_SECRET, number)}
 
 
 def _askings() -> list[dict[str, Any]]:

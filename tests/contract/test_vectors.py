@@ -8,10 +8,13 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway import asking, grant, holder
+from gateway import asking, grant, holder, token
 from gateway.asking import Asking
+from gateway.codes import short_identifier
 from gateway.grant import Grant
+from gateway.phones import e164, phone_key
 from gateway.signed import Document, IssuerKey
+from gateway.token import Claims, TokenKind
 from gateway.verifiers import Keyring, opaque
 from scripts.vectors import FOLDER, KEY, outcome, texts
 
@@ -71,3 +74,19 @@ def test_a_holders_link_is_the_one_of_the_file(name: str, vector: dict[str, Any]
 @of("opaque_v1")
 def test_a_listed_code_has_the_digest_of_the_file(name: str, vector: dict[str, Any]) -> None:
     assert opaque.digest_of(vector["text"]) == vector["digest"]
+
+
+@of("member_v1")
+def test_a_members_code_is_the_one_of_the_file(name: str, vector: dict[str, Any]) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(PUBLISHED[name]["private_key"]))
+    claims = msgspec.convert(vector["claims"], Claims)
+    assert claims.kind is TokenKind.MEMBER
+    assert token.sign(claims, key) == vector["text"]
+    assert token.verify(vector["text"], {claims.key_id: key.public_key()}) == claims
+    assert short_identifier(vector["short_code"]) == claims.identifier
+
+
+@of("phone_v1")
+def test_a_number_has_the_key_of_the_file(name: str, vector: dict[str, Any]) -> None:
+    assert e164(vector["text"], vector["region"]) == vector["e164"]
+    assert phone_key(bytes(range(32)), vector["e164"]) == vector["key"]

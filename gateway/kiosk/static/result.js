@@ -1,4 +1,5 @@
 // An answer of core as a screen: colour, icon and words together, never colour alone.
+import { drawPoints } from "./points.js";
 import { dayTime, el, icon, language, pick, t } from "./words.js";
 
 const stations = JSON.parse(document.getElementById("stations").textContent);
@@ -9,6 +10,7 @@ const LOOK = {
   staged: ["good", "parcel"],
   collecting: ["door", "door"],
   staging: ["door", "door"],
+  recognised: ["good", "check"],
   refused: ["bad", "stop"],
 };
 
@@ -28,6 +30,7 @@ export function drawResult(answer, buttons) {
   if (title) words.append(el("p", { class: "what" }, title));
   if (answer.order_number) words.append(el("p", { class: "order" }, `${t("result.order")} ${answer.order_number}`));
   if (answer.uses_left > 0 && isGood(answer)) words.append(el("p", { class: "order" }, `${t("result.uses_left")} ${answer.uses_left}`));
+  if (answer.member) words.append(drawPoints(answer.member));
   if (answer.before) words.append(drawBefore(answer.before));
   const step = pick(answer.next_step);
   if (step) words.append(el("p", { class: "next" }, step));

@@ -3,6 +3,7 @@ import { drawAdmission } from "./admission.js";
 import { follow } from "./live.js";
 import { ask, newId } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
+import { Members } from "./members.js";
 import { drawProblem, drawResult } from "./result.js";
 import { Devices, wantedCode } from "./devices.js";
 import { Witness } from "./witness.js";
@@ -11,7 +12,7 @@ import { el, icon, t } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const camera = new Camera();
 const witness = new Witness("staff");
-const views = ["sign-in", "pin", "home", "devices", "camera", "typing", "working", "result"];
+const views = ["sign-in", "pin", "home", "devices", "member", "camera", "typing", "working", "result"];
 const LISTS = { paid: ["paid", "staging"], staged: ["staged", "collecting"], collected: ["collected"] };
 let person = null, redraw = null, waiting = null, staging = null;
 const stageKeys = new Map(); // order to the key of its staging, so that tapping again after silence asks for the same
@@ -22,7 +23,7 @@ function show(view) {
   for (const name of views) $(name).hidden = name !== view;
   document.body.dataset.screen = view;
   document.body.dataset.look = view === "result" ? $("result").firstElementChild?.classList[1] ?? "" : "";
-  document.querySelector({ camera: "#camera h1", typing: "#code", pin: "#pin-code", working: "#working h1", result: "#result h1" }[view] ?? "#none")?.focus();
+  document.querySelector({ camera: "#camera h1", typing: "#code", member: "#phone", pin: "#pin-code", working: "#working h1", result: "#result h1" }[view] ?? "#none")?.focus();
   scrollTo(0, 0);
 }
 
@@ -31,8 +32,11 @@ const devices = new Devices($("devices-waiting"), $("devices-paired"), (refused)
   notice(document.documentElement.lang === "en" ? refused.refused.message.en : refused.refused.message.zh);
 });
 
+const members = new Members(() => leave());
+
 const home = () => {
   devices.stop();
+  members.clear();
   redraw = null;
   staging = null;
   $("code").value = "";
@@ -83,6 +87,7 @@ function enter(found) {
   delete $("who").dataset.t;
   $("to-devices").hidden = !found.roles.includes("manager");
   home();
+  members.start(found.roles.includes("manager"));
   if (wantedCode() && !$("to-devices").hidden) showDevices();
 }
 
@@ -166,7 +171,12 @@ async function submit(found, source, id = newId()) {
   $("code").value = "";
   show("working");
   const body = { code: found.code, presentation_id: id, symbology_id: found.symbology_id ?? "]X0", source };
-  conclude(await ask("/v1/staff/redeem", body), () => submit(found, source, id));
+  const outcome = await ask("/v1/staff/redeem", body);
+  conclude(outcome, () => submit(found, source, id));
+  if (outcome.answer?.decision === "recognised") {
+    show("member");
+    members.lookUp({ code: found.code, symbology_id: body.symbology_id });
+  }
 }
 
 function conclude(outcome, retry) {
@@ -203,6 +213,7 @@ function showDevices() {
 }
 
 $("to-devices").addEventListener("click", showDevices);
+$("to-member").addEventListener("click", () => show("member"));
 $("by-typing").addEventListener("click", () => show("typing"));
 $("by-picture").addEventListener("click", () => $("file").click());
 $("by-camera").addEventListener("click", async () => {

@@ -202,14 +202,16 @@ def needles_in(blob: bytes, needles: list[str]) -> bool:
     return any(needle.encode() in piece for piece in unpacked(blob) for needle in needles)
 
 
-async def test_a_restored_backup_nobody_told_of_does_not_bring_an_erased_member_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_restored_backup_does_not_bring_an_erased_member_back(tmp_path: Path, known: bool) -> None:
     options = HqOptions(data_dir=str(tmp_path / "hq"))
     async with again(options) as hq:
         enrolment = await hq.new_box()
         ref = (await member(hq))["member_ref"]
         other = (await member(hq, "0987654321"))["member_ref"]
     backup_command(tmp_path / "hq", tmp_path / "away.backup", lambda done, of: None)
-    (tmp_path / "hq" / "backups.json").unlink()  # a copy somewhere else, of which headquarters knows nothing
+    if not known:
+        (tmp_path / "hq" / "backups.json").unlink()  # a copy somewhere else, of which headquarters knows nothing
     async with again(options) as hq:
         await hq.http.delete(f"/api/members/{ref}")
     restore_command(tmp_path / "hq", tmp_path / "away.backup")

@@ -11,6 +11,7 @@ from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
 from gateway.core.counter import REDEEM, Asked
 from gateway.core.devices import Device, Devices
+from gateway.core.members import Members
 from gateway.core.requests import ConflictingKey
 from gateway.core.views import AdmissionView, CompartmentView, LineView, OrderView, Screen, StoreView, UnitView, ZoneView
 from gateway.core.witnesses import Heard, Word
@@ -67,6 +68,16 @@ class DeskStand:
         self.catalog = Catalog(self.config.store.gateway, [])
         self.rows: list[Row] = []
         self.devices = Devices(self.clock, self.catalog, self._commit, self.tell)
+        self.members = Members(
+            self.config.members,
+            self.config.store.gateway,
+            self.catalog.roll,
+            self.clock,
+            None,
+            b"",
+            lambda rows, _: self._commit(rows),
+            self.tell,
+        )
         self.line_up = True
         self.admission = AdmissionView(admitted=True, state="admitted", how="inherited")
         self.heard: list[tuple[str, str]] = []  # device and the mark it presented

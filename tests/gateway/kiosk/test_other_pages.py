@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from gateway.rules import answers
 from tests.gateway.kiosk.conftest import Shop
 from tests.gateway.kiosk.desk_stand import CAKE, COFFEE, PICKUP, PIN
 from tests.gateway.kiosk.test_kiosk_page import picture_of
@@ -145,6 +146,20 @@ async def _shown(page: Page, shop: Shop, code: str) -> None:
     await expect(page.locator("#result h1")).to_be_visible()
 
 
+async def _recognised(page: Page, shop: Shop) -> None:
+    old = answers.ShownMember(points=300, as_of_s=1_795_000_000, is_stale=True)
+    shop.desk.show("counter", answers.decision("recognised", shop.desk.clock.now().wall_us, member=old))
+    await expect(page.locator("#result .points.stale")).to_be_visible()
+
+
+async def _member(page: Page, shop: Shop) -> None:
+    await _signed_in(page, shop)
+    await page.click("#to-member")
+    await page.fill("#phone", "12")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#member-found h2")).to_be_visible()
+
+
 VIEWS: dict[str, tuple[str, Step]] = {
     "glance": ("/", lambda page, _: expect(page.locator(".door")).not_to_have_count(0)),
     "attract": ("/kiosk/counter", lambda page, _: expect(page.locator("#clock")).not_to_be_empty()),
@@ -157,6 +172,8 @@ VIEWS: dict[str, tuple[str, Step]] = {
     "staff-sign-in": ("/staff", lambda page, _: expect(page.locator(".people")).to_be_visible()),
     "staff-pin": ("/staff", lambda page, _: page.click("text=林怡君")),
     "staff-home": ("/staff", _signed_in),
+    "staff-member": ("/staff", _member),
+    "recognised": ("/kiosk/counter", _recognised),
 }
 
 

@@ -264,6 +264,7 @@ class Voucher(Struct, frozen=True):
     partial: bool = False  # `value_minor` is a face value that is spent in parts
     practice: bool = False  # for training: everything happens, nothing counts
     windows: list[tuple[int, int]] = field(default_factory=list)  # booked slots (from, to), seconds since 1970 UTC; none: at any time
+    member_ref: str = ""  # it was issued for them, who agreed to be joined to its use; empty: for whoever holds it
 
 
 class Order(Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The simulator till on a terminal: a basket, a code, two steps, and every request with its answer as it went over the wire."""
 
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from virtual_store.till import Exchange, Till
 HELP: Final = (
     "  [b]CODE[/b]            掃描或輸入票券：查詢 → 保留     scan or type a voucher: validate, then authorize\n"
     "  [b]+ 品名 金額[/b]      加入購物籃                      + NAME AMOUNT: put something into the basket\n"
-    "  [b]c[/b]  結帳          capture 保留中的票券            check out: capture what is held\n"
+    "  [b]m 電話[/b]           會員（先徵得同意）              m PHONE: a member, who has agreed\n"
+    "  [b]c[/b]  結帳          capture 保留中的票券，送出銷售  check out: capture what is held, post the sale\n"
     "  [b]v[/b]  取消          void 保留中的票券               void what is held\n"
     "  [b]r[/b]  退回          reverse 上一筆核銷              reverse the last redemption\n"
     "  [b]? q[/b]              說明、離開                      help, leave"
@@ -35,6 +37,7 @@ class Screen:
         self._basket: list[tuple[str, int]] = []
         self._held: dict[str, Any] | None = None
         self._last = ""  # redemption
+        self._phone = ""
 
     def run(self) -> None:
         """Until `q` or the end of the lines."""
@@ -51,6 +54,8 @@ class Screen:
                 self._console.print(HELP)
             elif line.startswith("+"):
                 self._add(line[1:])
+            elif line.startswith("m "):
+                self._phone = line[2:].strip()
             else:
                 verbs.get(line, lambda line=line: self._scan(line))()
 
@@ -87,14 +92,31 @@ class Screen:
             self._held = held
 
     def _capture(self) -> None:
-        if self._held is None:
-            self._console.print("[yellow]沒有保留中的票券　Nothing is held[/yellow]")
+        if self._held is None and not self._basket:
+            self._console.print("[yellow]沒有保留中的票券，也沒有品項　Nothing is held or bought[/yellow]")
             return
+        used = self._redeem_held() if self._held is not None else ""
+        if self._basket:
+            self._post(used)
+
+    def _post(self, redemption_id: str) -> None:
+        """The finished sale, with what led to it and who bought."""
+        lines = [{"sku": f"ITEM-{at}", "quantity": 1, "price_minor": minor} for at, (_, minor) in enumerate(self._basket, 1)]
+        member = {"consent": True, "phone": self._phone} if self._phone else None
+        receipt, named = f"R{secrets.token_hex(6)}", [redemption_id] if redemption_id else []
+        self._show(self._till.settle("sales", receipt_id=receipt, lines=lines, redemption_ids=named, member=member))
+        self._basket, self._phone = [], ""
+
+    def _redeem_held(self) -> str:
+        """What came of the hold: a redemption, or nothing."""
+        if self._held is None:
+            return ""
         done = self._show(self._till.settle("capture", authorization_id=self._held["authorization_id"]))
-        self._held, self._basket = None, []
+        self._held = None
         self._last = done.get("redemption_id") or self._last
         if done.get("reason") == "hold_expired":
             self._console.print("[red]收銀台必須撤銷此筆折抵　This till must take its discount back[/red]")
+        return str(done.get("redemption_id") or "")
 
     def _void(self) -> None:
         if self._held is not None:
@@ -107,6 +129,7 @@ class Screen:
 
     def _show(self, exchange: Exchange) -> dict[str, Any]:
         body = {name: value[:12] + "…" if name in SECRET and len(value) > 12 else value for name, value in exchange.body.items()}
+        body |= {"member": {"consent": True, "phone": "…"}} if "member" in body else {}
         answer = {name: value for name, value in exchange.answer.items() if value not in (None, "", {"zh": "", "en": ""})}
         again = f"，第 {exchange.tries} 次 try {exchange.tries}" if exchange.tries > 1 else ""
         self._console.print(f"[b cyan]→ POST /v1/{exchange.verb}[/b cyan] {escape(json.dumps(body, ensure_ascii=False))}")

@@ -24,6 +24,7 @@ from gateway.events import Lane
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
+FAR_US: Final = 1 << 62
 SETTLED_US: Final = 3 * 1_000_000  # a shop has told of a moment when it was heard so long after it, and nothing is on its way
 Ref = Annotated[str, StringConstraints(pattern="^[a-z2-7]{26}$")]
 
@@ -48,9 +49,9 @@ class Accounts:
 
     async def look(self) -> None:
         """Credit and settle what can be; whose numbers sales were typed with is found on the reader's thread, which may take a while."""
-        through, looked, found, is_due = await self.store.read(self._to_do)
-        if looked or is_due:
-            told = await self.store.write(partial(self._settle, looked=looked, found=found, through=through))
+        through, looked, found, told_us = await self.store.read(self._to_do)
+        if looked or told_us:
+            told = await self.store.write(partial(self._settle, looked=looked, found=found, through=through, told_us=told_us))
             for row in told:
                 await self._ingest.announce(row)
 
@@ -65,20 +66,21 @@ class Accounts:
             told[row.store] = 0 if heard is None or missing else heard.heard_us - SETTLED_US
         return told
 
-    def _to_do(self, db: Connection) -> tuple[int, list[accounts.Waiting], accounts.Found, bool]:
+    def _to_do(self, db: Connection) -> tuple[int, list[accounts.Waiting], accounts.Found, int]:
+        """The latest change of members, sales with whose they are, and the moment through which first visits can be answered; 0: none.
+
+        What all shops had told by then they still have told when it is written.
+        """
         through = accounts.newest(db)
         looked, found = accounts.resolve(db, accounts.waiting(db, through))
-        return through, looked, found, accounts.is_due(db, _earliest(self.told(db)))
+        told_us = min(self.told(db).values(), default=0) if accounts.is_due(db, FAR_US) else 0
+        return through, looked, found, told_us if accounts.is_due(db, told_us) else 0
 
-    def _settle(self, db: Connection, looked: list[accounts.Waiting], found: accounts.Found, through: int) -> list[BoxRow]:
+    def _settle(self, db: Connection, looked: list[accounts.Waiting], found: accounts.Found, through: int, told_us: int) -> list[BoxRow]:
         now_us = self._clock.now().wall_us
         regions = accounts.credit(db, looked, found, through, now_us)
-        regions |= accounts.settle(db, _earliest(self.told(db)), now_us)
+        regions |= accounts.settle(db, told_us, now_us)
         return seal_members(db, self._press, regions, now_us) if regions else []
-
-
-def _earliest(told: dict[str, int]) -> int:
-    return min(told.values(), default=0)
 
 
 def account_routes(office: Accounts) -> APIRouter:

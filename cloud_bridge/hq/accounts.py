@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from cloud_bridge.hq import members
+from cloud_bridge.hq import assignments, members
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import MemberBound, MemberRecognised, PointsAccrued, RevisitAsked
@@ -19,7 +19,7 @@ from gateway.rules.revisit import DAY_US, SAME_VISIT_US
 
 MINOR_PER_POINT: Final = {"TWD": 100, "HKD": 1_000}  # a point for each full NT$100, or HK$10
 MOST_AT_ONCE: Final = 200  # sales of one look
-MOST_HASHES: Final = 400_000  # of one look: about half a second
+MOST_HASHES: Final = 200_000  # of one look: less than a second
 Found = dict[tuple[str, str], str]  # gateway and sale to member
 
 
@@ -168,6 +168,8 @@ def _enter(db: Connection, source: tuple[str, str, str], member_ref: str, points
     sql = "INSERT INTO point_entries VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, source, source_id) DO NOTHING"
     if db.execute(sql, (*source, member_ref, points, at_us, now_us)).rowcount and points:
         members.change(db, member_ref, {"points": held.points + points})
+        earned = db.execute("SELECT CAST(sum(points) AS BIGINT) FROM point_entries WHERE member_ref = ?", (member_ref,)).fetchone()[0]
+        assignments.earn(db, member_ref, int(earned), now_us)
     return True
 
 

@@ -80,6 +80,9 @@ class NewVoucher(_Body):
     channel: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{0,40}$")] = Field(
         "", description="What brings it about: an advertisement, a mailing."
     )
+    member_ref: Annotated[str, StringConstraints(pattern=r"^([a-z2-7]{26})?$")] = Field(
+        "", description="It is for this member, who gave the consent `bind`: whoever redeems it is them."
+    )
     uses: Annotated[int, Field(ge=1, le=255)] = 1
     value_minor: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     partial: bool = Field(False, description="`value_minor` is a face value that is spent in parts.")

@@ -17,10 +17,12 @@ from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import RedemptionReversed, Released, SettledThrough, VoucherRedeemed
 from gateway.rules.assigning import ENDED, Asked, Assigner, Given, Refused, Stand, Wish
+from gateway.rules.balance import POINTS
 from gateway.signed import AssignmentStand
-from gateway.token import VoucherClass
+from gateway.token import VoucherClass, points_ref
 
 GRANT_S: Final = 3_600  # how long what is given holds: so long a box that went dark keeps others waiting, at most
+FOR_EVER_S: Final = 2**32 - 1
 RULES: Final = Assigner()
 SHARED: Final = (VoucherClass.LEASED, VoucherClass.BOUNDED_RISK, VoucherClass.OPEN_CODE)  # several boxes may hold a share
 DENIED: Final = (VoucherClass.BOUNDED_RISK, VoucherClass.HQ_LIVE)  # shops may take these on trust: they hear what is cancelled
@@ -158,6 +160,18 @@ def taken_back(db: Connection, row: StoredRow, event: RedemptionReversed) -> Non
     """Effect of a row that comes once for each redemption: what was spent under a number is not any more."""
     epoch = balances.epoch_of(db, row.gateway, event.redemption_id) or row.epoch
     _move(db, event.voucher_id, lambda stand: RULES.taken_back(stand, row.gateway, event.number, epoch, event.spent))
+
+
+def earn(db: Connection, member_ref: str, total: int, now_us: int) -> None:
+    """A member has earned so many points in all: their account is opened with the first, and named by their code alone."""
+    voucher_id = points_ref(member_ref)
+    if find(db, voucher_id) is None:
+        balances.note(db, voucher_id, balances.Lending(POINTS))
+        insert(db, AssignedRow(
+            voucher_id=voucher_id, voucher_class=VoucherClass.LEASED, campaign=0, title_zh="會員點數", title_en="Points", not_after_s=FOR_EVER_S,
+            units=0, value_minor=0, token="", short_code="", holder_sha256="", issued_us=now_us, stand=Stand(voucher_id, 0),
+        ))  # fmt: skip
+    _move(db, voucher_id, lambda stand: RULES.earn(stand, total))
 
 
 def credit(db: Connection, voucher_id: str, units: int) -> Stand:

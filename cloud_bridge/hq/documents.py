@@ -67,6 +67,7 @@ class VoucherAsk(Struct, frozen=True, kw_only=True):
     value_minor: int = 0
     shape: shapes.Shape = shapes.ORDINARY
     channel: str = ""
+    member_ref: str = ""  # it is for them; empty: for whoever holds it
 
 
 class Issued(Struct, frozen=True):
@@ -124,6 +125,8 @@ class Press:
                 ask.uses, ask.value_minor, issued.token, issued.short_code, now_us,
             ),
         )  # fmt: skip
+        if ask.member_ref:
+            members.give(db, issued.identifier, ask.member_ref)
         shapes.note(db, issued.identifier, ask.shape)
         shapes.note_channel(db, issued.identifier, ask.channel)
         return issued
@@ -357,11 +360,12 @@ def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
         (gateway, oldest_s, MOST_LIVE + 1),
     ).fetchall()
     _refuse_overflow(len(found))
-    shaped, codes = shapes.shapes(db, gateway), issuers.codes_of(db, gateway)
+    shaped, codes, owners = shapes.shapes(db, gateway), issuers.codes_of(db, gateway), members.owners(db, gateway)
     return [
         msgspec.structs.replace(
             Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked), codes.get(ref, [])),
             **msgspec.structs.asdict(shaped.get(ref, shapes.ORDINARY)),
+            member_ref=owners.get(ref, ""),
         )
         for ref, campaign, zh, en, start_s, end_s, uses, value_minor, revoked in found
     ]

@@ -150,9 +150,26 @@ def expire(db: Connection, now_s: int) -> set[str]:
 def erase(db: Connection, member_ref: str) -> str | None:
     """Delete all there is of a member but the rows that name them by reference; their region, or None: there was no such member."""
     found = db.execute("DELETE FROM members WHERE member_ref = ? RETURNING region", (member_ref,)).fetchone()
-    for table in ("member_tags", "member_cards"):
+    for table in ("member_tags", "member_cards", "voucher_members"):
         db.execute(f"DELETE FROM {table} WHERE member_ref = ?", (member_ref,))  # noqa: S608 - constant text
     return None if found is None else str(found[0])
+
+
+def give(db: Connection, voucher_id: str, member_ref: str) -> None:
+    """Make a voucher a member's own: whoever redeems it is them, and it counts for them.
+
+    Raises:
+        RefusedAsk: There is no such member, or they have not agreed to be joined to what they use.
+    """
+    if "bind" not in one(db, member_ref).consents:
+        raise RefusedAsk(409, "this member has not agreed to be joined to what they use", "Ask for the consent `bind` first")
+    db.execute("INSERT INTO voucher_members VALUES (?, ?)", (voucher_id, member_ref))
+
+
+def owners(db: Connection, gateway: str) -> dict[str, str]:
+    """Whose the vouchers of a shop are, of those that are anybody's."""
+    sql = "SELECT o.voucher_id, o.member_ref FROM voucher_members o JOIN vouchers v ON v.voucher_id = o.voucher_id WHERE v.gateway = ?"
+    return dict(db.execute(sql, (gateway,)).fetchall())
 
 
 # ---------------------------------------------------------------- what shops are told

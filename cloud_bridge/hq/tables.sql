@@ -589,6 +589,7 @@ CREATE TABLE IF NOT EXISTS anywhere_told (  -- boxes and the document `anywhere`
     gateway TEXT PRIMARY KEY,
     told_us INTEGER NOT NULL,            -- when it was made last; 0: never
     wanted INTEGER NOT NULL              -- there is something new to tell
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS honoured (    -- uses that no screen is known to have shown and that staff handed over: exposure
     gateway TEXT NOT NULL,
@@ -656,3 +657,9 @@ CREATE TABLE IF NOT EXISTS assigned_uses (  -- uses under an assignment, so that
     units INTEGER NOT NULL,
     PRIMARY KEY (gateway, redemption_id)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS voucher_members (  -- vouchers issued for one member, who agreed to be joined to their use
+    voucher_id TEXT PRIMARY KEY,
+    member_ref TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS voucher_members_member ON voucher_members (member_ref);

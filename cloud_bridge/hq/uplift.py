@@ -104,10 +104,11 @@ _ROWS: Final = (
     " JOIN chosen c ON c.gateway = f.gateway AND c.sale_id = f.sale_id ORDER BY c.at_us DESC, c.sale_id, f.act_id LIMIT ?"
 )
 _OPEN: Final = (
-    "SELECT (SELECT count(*) FROM uses u WHERE u.at_us > ? AND u.kind = 'redeemed' AND u.redemption_id <> '' AND NOT EXISTS (SELECT 1"
-    " FROM uplifts l WHERE l.gateway = u.gateway AND l.kind = 'redemption' AND l.act_id = u.redemption_id))"
-    " + (SELECT count(*) FROM pickups p WHERE p.at_us > ? AND p.collected = 1 AND NOT EXISTS (SELECT 1"
-    " FROM uplifts l WHERE l.gateway = p.gateway AND l.kind = 'pickup' AND l.act_id = p.order_id))"
+    "SELECT (SELECT count(*) FROM boxes b JOIN uses u ON u.gateway = b.gateway AND u.at_us > ? WHERE u.kind = 'redeemed'"
+    " AND u.redemption_id <> '' AND NOT EXISTS (SELECT 1 FROM uplifts l WHERE l.gateway = u.gateway AND l.kind = 'redemption'"
+    " AND l.act_id = u.redemption_id)) + (SELECT count(*) FROM boxes b JOIN pickups p ON p.gateway = b.gateway AND p.at_us > ?"
+    " WHERE p.collected = 1 AND NOT EXISTS (SELECT 1 FROM uplifts l WHERE l.gateway = p.gateway AND l.kind = 'pickup'"
+    " AND l.act_id = p.order_id))"
 )
 
 

@@ -87,7 +87,7 @@ class Binding:
             return DECLINED if whose is not NOBODY else ""
         if whose.phone is not None:
             return f"phone {self._members.key_of(whose.phone) or ''}"
-        found = recognise((whose.code or "").encode(), whose.symbology_id)
+        found = recognise(whose.payload, whose.symbology_id)
         return f"code {found.kind} {found.text if found.kind in OURS else ''}"
 
     def printed(self, asked: Asked) -> Asked:
@@ -125,7 +125,7 @@ class Binding:
         return Resolved(None if known is None else known.member_ref, "phone", BY_NUMBER, phone_key=key if known is None else None)
 
     def _by_code(self, whose: Whose) -> Resolved:
-        code = recognise((whose.code or "").encode(), whose.symbology_id)
+        code = recognise(whose.payload, whose.symbology_id)
         if code.kind is CodeKind.CARD:
             return Resolved(state="card_dropped")
         if code.kind not in verifiers.VERIFIERS:
@@ -167,6 +167,11 @@ class Binding:
         taken = next((row for row in verdict.rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)), None)
         if taken is None:
             return verdict
+        owner = None if who.state == DECLINED else self._owner(taken.voucher_id)
+        if owner is not None and who.member_ref not in (None, owner):
+            return self._refused(verdict, taken, "other_member", presentation_id)
+        if owner is not None:
+            who = Resolved(owner, "voucher", BOUND)
         refused = self._refusal(taken, who.member_ref)
         if refused is not None:
             return self._refused(verdict, taken, refused, presentation_id)
@@ -216,6 +221,11 @@ class Binding:
             redemption, hold, taken.voucher_id, taken.campaign, taken.units, member_ref, how, taken.station, taken.staff, taken.device,
             taken.event_time,
         )  # fmt: skip
+
+    def _owner(self, voucher_id: str) -> str | None:
+        """The member a voucher was issued for."""
+        listed = self._catalog.vouchers.get(voucher_id)
+        return (listed.member_ref or None) if listed is not None else None
 
     def _campaign(self, number: int) -> Campaign | None:
         if self._campaigns[0] is not self._catalog.campaigns:

@@ -133,7 +133,7 @@ class Counter:
         self._table = table
         self._catalog = catalog
         self._clock = clock
-        self._admitted = admitted
+        self.admitted = admitted
         self.zone = self._zone = zone
         self.used = Used(zone)
         self._practice = Used(zone)
@@ -147,7 +147,7 @@ class Counter:
     def decide(self, terms: Terms, shown: Shown, asked: Asked) -> Verdict:
         """What becomes of a voucher that was verified."""
         book, limit = self._book(terms.practice), None if terms.practice else self._catalog.limits.get(terms.campaign)
-        offer = self._offer(terms, asked.basket, asked.want, book, asked.member_ref)
+        offer = self._offer(terms, asked.basket, asked.want, book, asked.member_ref or self.owner(terms.voucher_id, asked.whose))
         asked = msgspec.structs.replace(asked, want=offer.want)
         refused = voucher.refusal(terms, book, self._catalog.vouchers, *self._clock.bounds_us(), asked.want, limit)
         refused = refused or (offer.refused.reason if offer.refused is not None else None)
@@ -294,10 +294,10 @@ class Counter:
         listed = self._catalog.vouchers.get(voucher_id)
         return Text(listed.title_zh, listed.title_en) if listed else NOTHING
 
-    @property
-    def admitted(self) -> bool:
-        """Whether this start may decide."""
-        return self._admitted()
+    def owner(self, voucher_id: str, whose: Whose) -> str | None:
+        """The member a voucher was issued for, unless they declined to be joined to it."""
+        listed = self._catalog.vouchers.get(voucher_id)
+        return (listed.member_ref or None) if listed is not None and (whose.consent or whose is NOBODY) else None
 
     # ------------------------------------------------------------ inside
 
@@ -360,7 +360,7 @@ class Counter:
         return self._practice if practice else self.used
 
     def _not_admitted(self) -> str | None:
-        return None if self._admitted() else "not_admitted"
+        return None if self.admitted() else "not_admitted"
 
     def _name(self, practice: bool) -> str:
         return (PRACTICE_ID if practice else "") + secrets.token_hex(8)

@@ -111,7 +111,8 @@ class Desk:
         )  # fmt: skip
         self._binding = Binding(self.members, self._road.catalog, clock, config.store)
         self._receipts = Receipts(clock, counter.used, lambda: self._road.catalog.orders, self._binding)
-        self._judge.member = Greeting(self.members, clock, self._judge.refuse).present
+        greeting = Greeting(self.members, clock, self._judge.refuse)
+        self._judge.member, self._judge.points_of = greeting.present, greeting.account
         self._balances = Balances(
             self._claims, counter.used, clock, self._judge.refuse, offer, lambda: self._road.up, lambda: self._admissions.admitted,
             self._knowledge.was_acked, config.till.hold_s,

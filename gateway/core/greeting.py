@@ -1,17 +1,21 @@
 """A member's code or old card shown at a station: who that is goes into a row, and the screen says only that it was recognised."""
 
 from collections.abc import Callable
+from typing import Final
 
 from gateway.clock import Clock
 from gateway.codes import Recognised
+from gateway.core.accounts import Account
 from gateway.core.counter import Verdict
 from gateway.core.members import Found, Member, Members
 from gateway.events import CodePresented, MemberRecognised
 from gateway.rules import answers
 from gateway.rules.answers import ShownMember
+from gateway.token import HOME_ISSUER, points_ref
 from gateway.verifiers import Presented
 
 Refuse = Callable[[str, CodePresented, str, str | None, Clock], Verdict]
+FOR_EVER_S: Final = 2**32 - 1
 
 
 class Greeting:
@@ -31,6 +35,13 @@ class Greeting:
         if isinstance(whose, Found):
             return self._recognised(whose.member, "code", code, station, staff)
         return self._refuse(whose.reason, code, station, staff, self._clock)
+
+    def account(self, shown: Presented) -> Account | None:
+        """The points of the member whose code this is: a signed code spends them, a telephone number or an old card never does."""
+        whose = self._members.by_code(shown)
+        return (
+            Account(points_ref(whose.member.member_ref), 0, HOME_ISSUER, 0, FOR_EVER_S, points=True) if isinstance(whose, Found) else None
+        )
 
     def _recognised(self, member: Member, how: str, code: CodePresented, station: str, staff: str | None) -> Verdict:
         now = self._clock.now()

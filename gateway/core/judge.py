@@ -45,6 +45,7 @@ class Judge:
         self.used = counter.used
         self.assigned: Callable[[Claims, CodePresented, str, str | None, Clock], Verdict]  # decides on what headquarters assigns
         self.shared: Callable[[Presented | str, Shown, Asked], Verdict | None] = lambda presented, shown, asked: None  # any shop's
+        self.points_of: Callable[[Presented], Account | None]  # the points of the member whose code it is
         self.lent: Callable[[Account, CodePresented, str, str | None, Asked], Verdict]  # decides on a balance
         self.granted: Callable[[Grant, CodePresented, str, str | None, Clock], Verdict]  # decides on a grant that a phone brings
         self.member: Callable[[Presented | Recognised, CodePresented, str, str | None], Verdict | None]  # whose code or card it is
@@ -94,6 +95,8 @@ class Judge:
         except MalformedFrame as error:
             return self.refuse(verifiers.reason_of(error), code, station, staff, clock)
         reference = shown.terms.voucher_id
+        if shown.kind is TokenKind.MEMBER and self._asked.want.points and (account := self.points_of(shown)) is not None:
+            return self.lent(account, code, station, staff, self._asked)
         if shown.kind is TokenKind.MEMBER:
             member = self.member(shown, code, station, staff) if self._asked.doing is not Doing.AUTHORIZE else None
             return member or self.refuse("not_a_voucher", code, station, staff, clock)

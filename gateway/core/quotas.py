@@ -80,7 +80,7 @@ class Quotas:
 
     def _refusal(self, code: OpenCode, asked: Asked) -> str | None:
         earliest_us, latest_us = self._clock.bounds_us()
-        if code.revoked or not self._counter.admitted:
+        if code.revoked or not self._counter.admitted():
             return "revoked" if code.revoked else "not_admitted"
         if earliest_us > code.not_after_s * MICROS or (latest_us is not None and latest_us < code.not_before_s * MICROS):
             return "expired" if earliest_us > code.not_after_s * MICROS else "not_yet"

@@ -13,5 +13,10 @@ class Whose(Struct, frozen=True):
     code: str | None = None
     symbology_id: str = "]X0"
 
+    @property
+    def payload(self) -> bytes:
+        """The code as a reader would have read it. Total: letters that no text has become question marks."""
+        return (self.code or "").encode("utf-8", "replace")
+
 
 NOBODY: Final = Whose()  # nothing was said

@@ -32,7 +32,7 @@ Redeemed = Annotated[str, Meta(min_length=1, max_length=64, description="As `red
 Phone = Annotated[str, Meta(min_length=1, max_length=40, description="A telephone number as typed; never stored.")]
 
 
-class ShownMember(Struct, forbid_unknown_fields=True, kw_only=True):
+class MemberGiven(Struct, forbid_unknown_fields=True, kw_only=True):
     """Who it is for, if they agree to be joined to it: a telephone number, or a member's code as read."""
 
     consent: bool  # they were asked, and said so; if not, nothing of them is looked at
@@ -45,6 +45,6 @@ class ShownMember(Struct, forbid_unknown_fields=True, kw_only=True):
             raise ValueError("a phone or a code")
 
 
-def whose(shown: ShownMember | None) -> Whose:
+def whose(shown: MemberGiven | None) -> Whose:
     """The same for core."""
     return NOBODY if shown is None else Whose(shown.consent, shown.phone, shown.code, shown.symbology_id)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from gateway.core.counter import Actor
 from gateway.core.receipts import Posting
 from gateway.events import SoldLine
-from gateway.kiosk.fields import Key, ShownMember, Station, whose
+from gateway.kiosk.fields import Key, MemberGiven, Station, whose
 from gateway.kiosk.pos import idempotency
 from gateway.rules.definitions import Currency, Sku
 
@@ -39,7 +39,7 @@ class Sale(Struct, forbid_unknown_fields=True, kw_only=True):
     lines: Annotated[list[Sold], Meta(min_length=1, max_length=200)]
     redemption_ids: Annotated[list[OwnId], Meta(max_length=20)] = []
     authorization_id: OwnId | None = None
-    member: ShownMember | None = None  # who bought: points are earned by number, too
+    member: MemberGiven | None = None  # who bought: points are earned by number, too
     order_id: Annotated[str, Meta(pattern=r"^[0-9A-Za-z_-]{1,40}(?!\n)$", description="The pickup it followed.")] | None = None
     key: Key | None = None
 

@@ -20,7 +20,7 @@ from gateway.core.counter import Actor, Asked, Doing
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
 from gateway.kiosk.fields import Code as Code
-from gateway.kiosk.fields import Held, HoldS, Key, Minor, OrLess, Points, Redeemed, Shown, ShownMember, Source, Units, whose
+from gateway.kiosk.fields import Held, HoldS, Key, MemberGiven, Minor, OrLess, Points, Redeemed, Shown, Source, Units, whose
 from gateway.kiosk.fields import Station as Station
 from gateway.kiosk.fields import Symbology as Symbology
 from gateway.kiosk.guard import problem
@@ -56,7 +56,7 @@ class Redeem(Validate, forbid_unknown_fields=True, kw_only=True):
     """A code shown at a station."""
 
     presentation_id: Shown | None = None
-    member: ShownMember | None = None  # joined to the redemption, or the hold, in its own transaction
+    member: MemberGiven | None = None  # joined to the redemption, or the hold, in its own transaction
 
 
 class Authorize(Redeem, forbid_unknown_fields=True, kw_only=True):

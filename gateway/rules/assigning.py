@@ -75,6 +75,7 @@ class Stand(Struct, frozen=True):
     told: int = 0  # how often something of it left headquarters: a later word replaces an earlier one
     taken: int = 0  # of `left`, by rows: what shops took on trust, less what was reversed; with `left` it is what left and came by words
     credited: int = 0  # of a balance: units put in after it was issued
+    earned: int = 0  # of those, a member's points that rows earned: rows that come again after a restore earn nothing more
 
     def kept_by(self, gateway: str) -> Kept | None:
         """What a box holds."""
@@ -158,6 +159,13 @@ class Assigner:
     def credit(self, stand: Stand, units: int) -> Stand:
         """More is put into a balance."""
         return replace(stand, left=stand.left + units, credited=stand.credited + units, told=stand.told + 1)
+
+    def earn(self, stand: Stand, total: int) -> Stand:
+        """Rows have earned so many points in all: what is not in the account yet is put in."""
+        more = total - stand.earned
+        if more <= 0 or stand.ended:
+            return stand
+        return replace(stand, left=stand.left + more, credited=stand.credited + more, earned=total)
 
     def released(self, stand: Stand, gateway: str, number: int, counts: bool) -> Stand:
         """A box gave a number back."""

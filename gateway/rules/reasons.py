@@ -239,6 +239,12 @@ REASONS: Final[dict[str, Reason]] = {
     ),
     "no_points": _reason("此券沒有點數", "This voucher holds no points", "請勿輸入點數，再試一次", "Please try again without points"),
     "not_staff": _reason("需要店員登入", "Only staff may do this", "請先登入", "Please sign in first"),
+    "other_member": _reason(
+        "此券屬於另一位會員",
+        "This voucher is another member's",
+        "請出示本人的會員條碼，或洽店員",
+        "Please show your own code, or ask our staff",
+    ),
     "phone_cannot_spend": _reason(
         "電話號碼僅供累點，無法用於兌換",
         "A telephone number earns points, it cannot spend them",

@@ -206,6 +206,11 @@ def test_one_sample_a_person_also_when_they_try_at_two_kiosks_at_once(whole_stor
     later = redeem(whole_store, vouchers[2], by_phone(phone))
     assert (later["reason"], later["message"]["zh"]) == ("limit_member", "您已達此活動的使用上限")
     assert redeem(whole_store, vouchers[3], None)["reason"] == "member_missing"
+    # Registered twice online with one number: two vouchers of one member, whom a bare scan knows.
+    once, twice = (whole_store.hq_post("/api/members", {"phone": "0912000059", "consents": ["bind"]})["member_ref"] for _ in range(2))
+    assert once == twice
+    registered = [issue(whole_store, "試用包", campaign=5757, member_ref=ref) for ref in (once, twice)]
+    assert [redeem(whole_store, one, None)["reason"] for one in registered] == ["", "limit_member"]
     other = member(whole_store, "0912000058")
     assert redeem(whole_store, vouchers[2], by_code(other))["decision"] == "redeemed"
 

@@ -162,12 +162,24 @@ def test_a_day_closes_at_gross_less_what_was_reversed(whole_store: RunningStore,
 
 def test_the_simulator_till_pairs_itself_and_sells(whole_store: RunningStore) -> None:
     voucher = issue(whole_store, "面額券", value_minor=500, partial=True)
-    lines = ["+ 拿鐵 120", "+ 蛋糕 60", voucher["token"], "c", "r", "+ 茶 30", voucher["token"], "v", "q"]
+    lines = ["+ 拿鐵 120", "+ 蛋糕 60", voucher["token"], "c", "r", "+ 茶 30", voucher["token"], "v", "m 0912-345-999", "c", "q"]
     command = [sys.executable, "-m", "gateway", "pos", "--config", str(whole_store.starter.plan.gateway_toml)]
     found = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 0, found.stderr
-    for said in ("已配對", "amount_needed", "authorized", "redeemed", "reversed", "voided", '"amount_minor": 180', '"amount_minor": 30'):
+    for said in (
+        "已配對",
+        "amount_needed",
+        "authorized",
+        "redeemed",
+        "reversed",
+        "voided",
+        '"amount_minor": 180',
+        '"amount_minor": 30',
+        "sale_posted",
+        "Points pending",
+    ):
         assert said in found.stdout, (said, found.stdout)
-    assert voucher["token"] not in found.stdout
+    assert voucher["token"] not in found.stdout and "345-999" not in found.stdout
+    assert [row["redemption_ids"] != [] for row in whole_store.rows("SalePosted")] == [True, False]
     again = subprocess.run(command, input="q\n", capture_output=True, text=True, timeout=60, check=True)
     assert "digits" not in again.stdout  # its key is kept

@@ -207,6 +207,22 @@ async def test_headquarters_credits_by_itself_tells_the_shop_and_waits_for_silen
         assert await demo.get("/api/points") == {"credited": 1, "waiting": 0, "sales": []}
 
 
+async def test_a_voucher_for_a_member_needs_their_consent_and_the_shop_is_told_whose_it_is(demo: Hq) -> None:
+    async with demo.connected(await demo.new_box()) as box:
+        refs = [(await demo.post("/api/members", {"phone": PHONE, "consents": given}))["member_ref"] for given in ([], ["bind"])]
+        assert refs[0] == refs[1]  # the same number is the same member, and what was agreed before stands
+        asked = {"store": "s1", "title_zh": "試用包", "member_ref": refs[0]}
+        refused = await demo.http.post("/api/vouchers", json=asked)
+        assert (refused.status_code, "agreed" in refused.json()["detail"]) == (409, True)
+        assert (await demo.http.patch(f"/api/members/{refs[0]}", json={"consents": ["bind"]})).status_code == 200
+        made = await demo.post("/api/vouchers", asked)
+        (listed,) = (await box.document("vouchers", 2)).vouchers
+        assert (listed.voucher_id, listed.member_ref) == (made["voucher_id"], refs[0])
+        nobody = await demo.http.post("/api/vouchers", json=asked | {"member_ref": "a" * 26})
+        assert nobody.status_code == 404
+        assert len(await demo.get("/api/vouchers")) == 1
+
+
 async def _until(hq: Hq, path: str, wanted: Any, *boxes: Any) -> None:
     """Ask until it is so; the boxes go on beating."""
     async with asyncio.timeout(40):

@@ -1,6 +1,7 @@
 """Members joined to what they do, over real sockets, against a real core: with consent only, in one transaction, within their limits."""
 
 import asyncio
+import json
 import random
 import secrets
 from collections.abc import AsyncIterator
@@ -27,11 +28,11 @@ from gateway.events import (
 from gateway.ledger import LedgerReader
 from gateway.phones import sale_ref
 from gateway.rules.reasons import POINTS_PENDING, REVISIT_PENDING
-from gateway.signed import DOCUMENT_TAG, Document, seal
-from gateway.token import Flag
+from gateway.signed import DOCUMENT_TAG, Document, Voucher, seal
+from gateway.token import Flag, voucher_ref
 from tests.conftest import HQ_KEY, VirtualClock
 from tests.gateway.core.roll_of import CARD, GOLD, OTHER, OTHER_CODE, PHONE, PLAIN, REF, SIGNER, key_of, member_token, whole
-from tests.gateway.core.shop import GATEWAY, stored, voucher_token
+from tests.gateway.core.shop import END_S, GATEWAY, stored, voucher_token
 from tests.gateway.kiosk.race import Process, _ask
 from tests.gateway.kiosk.real_shop import Caller, Doors, open_doors
 
@@ -112,6 +113,18 @@ async def test_declining_or_saying_nothing_or_being_nobody_is_served_all_the_sam
         assert (said["decision"], said["binding"]) == ("redeemed", state)
     assert doors.shop.rows(MemberBound) == []
     assert len(doors.shop.rows(MemberLookedUp)) == 1  # by number it counts as a look-up; who declined was not looked up
+
+
+@pytest.mark.parametrize("spelt", ["x" * 4_296, "\x00", "＋８８６", "📞" * 20])
+async def test_whatever_is_typed_for_a_member_serves_the_customer(doors: Doors, spelt: str) -> None:
+    till = await doors.till()
+    for number, member in enumerate(({"consent": True, "code": spelt}, {"consent": True, "phone": spelt[:40]})):
+        shown = json.dumps({"station": "counter", "code": voucher_token(900 + number).decode(), "presentation_id": key(), "member": member})
+        answer = await till.http.post("/v1/redeem", content=shown.encode())
+        assert answer.status_code == 200 and answer.json()["decision"] == "redeemed", answer.text
+        posted = json.dumps({"station": "counter"} | sale(member=member))
+        assert (await till.http.post("/v1/sales", content=posted.encode())).status_code == 200
+    assert doors.shop.rows(MemberBound) == []
 
 
 @pytest.mark.parametrize("member", [{}, {"consent": True}, {"consent": True, "phone": "1", "code": "2"}, {"phone": PHONE}, "x"])
@@ -229,6 +242,24 @@ async def test_the_engine_reckons_with_the_same_counts(doors: Doors) -> None:
 async def test_a_lesson_counts_for_nobody(doors: Doors) -> None:
     said = await (await doors.till()).redeem(voucher_token(380, campaign=57, flags=Flag.PRACTICE), member=BY_PHONE)
     assert (said["practice"], said["binding"], doors.shop.rows(MemberBound)) == (True, "", [])
+
+
+async def test_a_voucher_issued_for_a_member_is_theirs_whoever_shows_it_unless_they_decline(doors: Doors) -> None:
+    kiosk, code = await doors.kiosk(), [0x500 + number for number in range(4)]
+    listed = [Voucher(voucher_ref(1, one), 57 if at < 2 else 9, "券", "Voucher", 0, END_S, member_ref=REF) for at, one in enumerate(code)]
+    assert await doors.shop.bring(seal(DOCUMENT_TAG, Document(GATEWAY, "vouchers", 2, 0, vouchers=listed), HQ_KEY)) == b"applied"
+    said = await kiosk.redeem(voucher_token(code[0], campaign=57))  # as any scanner presents it
+    assert (said["decision"], said["binding"]) == ("redeemed", "bound")
+    (bound,) = doors.shop.rows(MemberBound)
+    assert (bound.member_ref, bound.how, bound.redemption_id) == (REF, "voucher", said["redemption_id"])
+    second = await kiosk.redeem(voucher_token(code[1], campaign=57))
+    assert second["reason"] == "limit_member"
+    other = {"consent": True, "code": member_token(OTHER_CODE).decode()}
+    assert (await kiosk.redeem(voucher_token(code[2]), member=other))["reason"] == "other_member"
+    assert (await kiosk.redeem(voucher_token(code[2]), member=MEMBER))["binding"] == "bound"
+    declined = await kiosk.redeem(voucher_token(code[3]), member={"consent": False})
+    assert (declined["decision"], declined["binding"]) == ("redeemed", "declined")
+    assert len(doors.shop.rows(MemberBound)) == 2
 
 
 # ---------------------------------------------------------------- to a sale

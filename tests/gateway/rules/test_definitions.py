@@ -202,9 +202,8 @@ def test_every_field_is_on_the_page() -> None:
 
 def test_the_page_says_why_not_in_the_words_of_the_screens() -> None:
     said = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGE.partition("## Why not")[2], re.MULTILINE))
-    engine = "".join(
-        (Path(rules.__file__).parent / name).read_text(encoding="utf-8") for name in ("campaign.py", "limits.py", "windows.py")
-    )
+    files = [Path(rules.__file__).parent / name for name in ("campaign.py", "limits.py", "windows.py")]
+    engine = "".join(path.read_text(encoding="utf-8") for path in files)
     given = {name for name in REASONS if f'"{name}"' in engine}
     assert said.keys() == given and len(given) > 18
     for name, words in said.items():

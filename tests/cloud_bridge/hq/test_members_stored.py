@@ -1,6 +1,7 @@
 """Members on both engines: one for a number, changes that come in order, and nothing left of whoever was erased."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
@@ -67,6 +68,6 @@ async def test_tags_end(store: Store) -> None:
     assert await store.write(lambda db: members.expire(db, 150)) == set()
     assert (await store.read(lambda db: members.one(db, one.member_ref))).tags == [("tall", 200)]
     for number in range(members.MOST_TAGS - 1):
-        await store.write(lambda db, number=number: members.tag(db, one.member_ref, f"t{number}", 300))
+        await store.write(partial(members.tag, member_ref=one.member_ref, word=f"t{number}", not_after_s=300))
     with pytest.raises(RefusedAsk):
         await store.write(lambda db: members.tag(db, one.member_ref, "one too many", 300))

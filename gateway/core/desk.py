@@ -200,7 +200,8 @@ class Desk:
 
     async def write(self, rows: list[Row]) -> None:
         """Write down what was decided outside the verbs; returns after the commit."""
-        await asyncio.shield(self._knowledge.commit(rows))
+        if rows:  # a commit of nothing never comes
+            await asyncio.shield(self._knowledge.commit(rows))
 
     def orders(self) -> list[OrderView]:
         """Every order HQ has told of, and where it stands."""

@@ -167,10 +167,10 @@ def earn(db: Connection, member_ref: str, total: int, now_us: int) -> None:
     voucher_id = points_ref(member_ref)
     if find(db, voucher_id) is None:
         balances.note(db, voucher_id, balances.Lending(POINTS))
-        insert(db, AssignedRow(
-            voucher_id=voucher_id, voucher_class=VoucherClass.LEASED, campaign=0, title_zh="會員點數", title_en="Points", not_after_s=FOR_EVER_S,
-            units=0, value_minor=0, token="", short_code="", holder_sha256="", issued_us=now_us, stand=Stand(voucher_id, 0),
-        ))  # fmt: skip
+        account = AssignedRow(
+            voucher_id, VoucherClass.LEASED, 0, "會員點數", "Points", FOR_EVER_S, 0, 0, "", "", "", now_us, Stand(voucher_id, 0)
+        )
+        insert(db, account)
     _move(db, voucher_id, lambda stand: RULES.earn(stand, total))
 
 

@@ -198,7 +198,7 @@ class Desk:
 
     async def write(self, rows: list[Row]) -> None:
         """Write down what was decided outside the verbs; returns after the commit."""
-        if rows:
+        if rows:  # a commit of nothing never comes
             await asyncio.shield(self._knowledge.commit(rows))
 
     def orders(self) -> list[OrderView]:

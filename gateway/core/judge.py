@@ -95,11 +95,8 @@ class Judge:
         except MalformedFrame as error:
             return self.refuse(verifiers.reason_of(error), code, station, staff, clock)
         reference = shown.terms.voucher_id
-        if shown.kind is TokenKind.MEMBER and self._asked.want.points and (account := self.points_of(shown)) is not None:
-            return self.lent(account, code, station, staff, self._asked)
         if shown.kind is TokenKind.MEMBER:
-            member = self.member(shown, code, station, staff) if self._asked.doing is not Doing.AUTHORIZE else None
-            return member or self.refuse("not_a_voucher", code, station, staff, clock)
+            return self._member(shown, code, station, staff, clock)
         if shown.kind is TokenKind.PICKUP:
             if shown.terms.store != self._store:
                 return self.refuse("other_store", code, station, staff, clock, reference)
@@ -117,6 +114,13 @@ class Judge:
         if refused is not None:
             return self.refuse(refused, code, station, staff, clock, reference)
         return self._redeem(shown.terms, code, station, staff, clock)
+
+    def _member(self, shown: Presented, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
+        """A member's code says who it is; asked for points, it spends them."""
+        if self._asked.want.points and (account := self.points_of(shown)) is not None:
+            return self.lent(account, code, station, staff, self._asked)
+        member = self.member(shown, code, station, staff) if self._asked.doing is not Doing.AUTHORIZE else None
+        return member or self.refuse("not_a_voucher", code, station, staff, clock)
 
     def _short(self, found: Recognised, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:
         """A code that carries no signature: only what headquarters has listed for this shop says what it stands for."""

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,7 +92,7 @@ class Till:
         for number in range(1, TRIES + 1):
             try:
                 status, answer = self._post(f"/v1/{verb}", body)
-            except OSError as error:
+            except (OSError, HTTPException) as error:  # nobody, or one who died in the middle of the answer
                 status, answer = 0, {"error": str(error)}
             if status not in (0, 429, 503):
                 return Exchange(verb, body, status, answer, number, (time.monotonic() - begun_s) * 1e3)
@@ -119,7 +120,8 @@ class Till:
                 self._mark = reply.headers.get(MARK) or self._mark
                 return reply.status, dict(json.loads(reply.read()))
         except urllib.error.HTTPError as error:
-            return error.code, dict(json.loads(error.read() or b"{}"))
+            with error:
+                return error.code, dict(json.loads(error.read() or b"{}"))
 
 
 def manager_of(folder: Path, url: str) -> Callable[[str], None] | None:

@@ -73,6 +73,7 @@ class Web:
                 with self._opener.open(request, timeout=TIMEOUT_S) as reply:
                     return bytes(reply.read())
             except urllib.error.HTTPError as error:
-                raise Refused(f"{path}: status {error.code}: {error.read(500).decode('utf-8', 'replace')}", error.code) from error
+                with error:
+                    raise Refused(f"{path}: status {error.code}: {error.read(500).decode('utf-8', 'replace')}", error.code) from error
         except (HTTPException, OSError) as error:  # nobody, or one who died in the middle of the answer
             raise Refused(f"{path}: {error}", 0) from error

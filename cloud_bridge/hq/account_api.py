@@ -49,8 +49,8 @@ class Accounts:
 
     async def look(self) -> None:
         """Credit and settle what can be; whose numbers sales were typed with is found on the reader's thread, which may take a while."""
-        through, looked, found, told_us = await self.store.read(self._to_do)
-        if looked or told_us:
+        through, looked, found, told_us, untold = await self.store.read(self._to_do)
+        if looked or told_us or untold:
             told = await self.store.write(partial(self._settle, looked=looked, found=found, through=through, told_us=told_us))
             for row in told:
                 await self._ingest.announce(row)
@@ -66,20 +66,21 @@ class Accounts:
             told[row.store] = 0 if heard is None or missing else heard.heard_us - SETTLED_US
         return told
 
-    def _to_do(self, db: Connection) -> tuple[int, list[accounts.Waiting], accounts.Found, int]:
-        """The latest change of members, sales with whose they are, and the moment through which first visits can be answered; 0: none.
+    def _to_do(self, db: Connection) -> tuple[int, list[accounts.Waiting], accounts.Found, int, bool]:
+        """The latest change of members, sales with whose they are, the moment through which first visits can be answered (0: none), and
+        whether points were spent.
 
         What all shops had told by then they still have told when it is written.
         """
         through = accounts.newest(db)
         looked, found = accounts.resolve(db, accounts.waiting(db, through))
         told_us = min(self.told(db).values(), default=0) if accounts.is_due(db, FAR_US) else 0
-        return through, looked, found, told_us if accounts.is_due(db, told_us) else 0
+        return through, looked, found, told_us if accounts.is_due(db, told_us) else 0, accounts.untold(db)
 
     def _settle(self, db: Connection, looked: list[accounts.Waiting], found: accounts.Found, through: int, told_us: int) -> list[BoxRow]:
         now_us = self._clock.now().wall_us
         regions = accounts.credit(db, looked, found, through, now_us)
-        regions |= accounts.settle(db, told_us, now_us)
+        regions |= accounts.settle(db, told_us, now_us) | accounts.tell(db)
         return seal_members(db, self._press, regions, now_us) if regions else []
 
 

@@ -169,8 +169,34 @@ def _enter(db: Connection, source: tuple[str, str, str], member_ref: str, points
     if db.execute(sql, (*source, member_ref, points, at_us, now_us)).rowcount and points:
         members.change(db, member_ref, {"points": held.points + points})
         earned = db.execute("SELECT CAST(sum(points) AS BIGINT) FROM point_entries WHERE member_ref = ?", (member_ref,)).fetchone()[0]
-        assignments.earn(db, member_ref, int(earned), now_us)
+        voucher_id = assignments.earn(db, member_ref, int(earned), now_us)
+        db.execute("INSERT INTO point_accounts VALUES (?, ?, 0) ON CONFLICT (voucher_id) DO NOTHING", (voucher_id, member_ref))
     return True
+
+
+# ---------------------------------------------------------------- spent
+
+
+def moved(db: Connection, voucher_id: str, points: int) -> None:
+    """Effect of a row about a balance: if it is a member's points, shops are shown so many more, or less."""
+    found = db.execute("SELECT member_ref FROM point_accounts WHERE voucher_id = ?", (voucher_id,)).fetchone()
+    if found is not None:
+        held = members.one(db, found[0])
+        members.change(db, held.member_ref, {"points": max(0, held.points + points)})
+        db.execute("UPDATE point_accounts SET untold = 1 WHERE voucher_id = ?", (voucher_id,))
+
+
+def untold(db: Connection) -> bool:
+    """Whether shops have to hear of points that were spent or came back."""
+    return db.execute("SELECT 1 FROM point_accounts WHERE untold = 1 LIMIT 1").fetchone() is not None
+
+
+def tell(db: Connection) -> set[str]:
+    """The regions whose shops hear of them now."""
+    sql = "SELECT DISTINCT m.region FROM point_accounts p JOIN members m ON m.member_ref = p.member_ref WHERE p.untold = 1"
+    regions = {str(region) for (region,) in db.execute(sql).fetchall()}
+    db.execute("UPDATE point_accounts SET untold = 0 WHERE untold = 1")
+    return regions
 
 
 # ---------------------------------------------------------------- a moment later: first visits

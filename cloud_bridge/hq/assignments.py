@@ -162,8 +162,8 @@ def taken_back(db: Connection, row: StoredRow, event: RedemptionReversed) -> Non
     _move(db, event.voucher_id, lambda stand: RULES.taken_back(stand, row.gateway, event.number, epoch, event.spent))
 
 
-def earn(db: Connection, member_ref: str, total: int, now_us: int) -> None:
-    """A member has earned so many points in all: their account is opened with the first, and named by their code alone."""
+def earn(db: Connection, member_ref: str, total: int, now_us: int) -> str:
+    """A member has earned so many points in all: their account, which is opened with the first and named by their code alone."""
     voucher_id = points_ref(member_ref)
     if find(db, voucher_id) is None:
         balances.note(db, voucher_id, balances.Lending(POINTS))
@@ -172,6 +172,7 @@ def earn(db: Connection, member_ref: str, total: int, now_us: int) -> None:
         )
         insert(db, account)
     _move(db, voucher_id, lambda stand: RULES.earn(stand, total))
+    return voucher_id
 
 
 def credit(db: Connection, voucher_id: str, units: int) -> Stand:

@@ -118,6 +118,7 @@ def _redeemed(db: Connection, row: StoredRow, event: VoucherRedeemed) -> None:
     _use(db, row, qualified(event.voucher_id, event.issuer), "redeemed", "", event.station, event.staff, event.event_time.wall_us, took)
     if event.number:
         assignments.used(db, row, event)
+        accounts.moved(db, event.voucher_id, -event.spent)
     if event.authorization_id is not None:
         joining.captured(db, row, event)
 
@@ -132,6 +133,7 @@ def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None
     gave = event.campaign, units, minor, event.redemption_id
     if event.number and not again:
         assignments.taken_back(db, row, event)
+        accounts.moved(db, event.voucher_id, event.spent)
     _use(db, row, event.voucher_id, "reversed", "", event.station, event.staff, event.event_time.wall_us, gave)
     shared.taken_back(db, row, event)
 

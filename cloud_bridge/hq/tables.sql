@@ -663,3 +663,10 @@ CREATE TABLE IF NOT EXISTS voucher_members (  -- vouchers issued for one member,
     member_ref TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS voucher_members_member ON voucher_members (member_ref);
+
+CREATE TABLE IF NOT EXISTS point_accounts (  -- whose points lie in which balance
+    voucher_id TEXT PRIMARY KEY,
+    member_ref TEXT NOT NULL,
+    untold INTEGER NOT NULL              -- points were spent or came back, and shops have not been told yet
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS point_accounts_member ON point_accounts (member_ref);

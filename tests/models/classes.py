@@ -136,7 +136,7 @@ class Office(Headquarters):
 
     def back_up(self) -> None:
         """A backup: everything a database holds."""
-        kept = ("stands", "marks", "settled", "own_uses", "spent_minor", "seen", "replies")
+        kept = ("stands", "marks", "settled", "own_uses", "spent_minor", "seen", "replies", "losses", "lost_units")
         self._backup = {name: copy.deepcopy(getattr(self, name)) for name in kept}
 
     def restore(self) -> None:

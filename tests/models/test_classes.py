@@ -5,319 +5,25 @@
 
 import argparse
 import sys
-from collections import Counter as Tally
 from collections.abc import Callable
-from functools import partial
-from random import Random
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import run_state_machine_as_test
 
 from benchmarks.chain import Headquarters, Opened, Start
-from gateway.core.counter import Counter, Doing
-from gateway.events import RedemptionReversed, VoucherRedeemed
-from gateway.rules import voucher
-from gateway.rules.assigning import Asked, Stand, Wish
-from gateway.rules.voucher import Terms, Want
-from gateway.signed import Grant
-from tests.conftest import VirtualClock
+from gateway.core.counter import Counter
+from gateway.rules import risk, voucher
+from gateway.rules.assigning import Assigner, Stand
 
-from .careless import ASSIGNER, BOOK, assigner_without, book_without
-from .classes import Office, Till
-
-SHOPS: Final = 2
-END_S: Final = 1 << 32
-AT: Final = st.integers(0, 1 << 16)
-OWN: Final = {"once": (1, 0), "thrice": (3, 0), "face": (1, 500)}  # class `store_bound`: uses, face value
-ASSIGNED: Final = {"granted": 1, "granted-2": 2, "hq_live": 1, "leased": 300}  # of what headquarters assigns: units
-MOVES: Final = [Wish.MOVE] * 20 + [Wish.REFUND, Wish.CANCEL]
-
+from .careless import ASSIGNER, BOOK
+from .chain_of_shops import Chain
+from .classes import Office
 
 # What some thousand random steps find if it is left out; `tests.models.assignments` finds them all, by walking through everything.
 FOUND: Final = ("box_named", "exclusive", "exposure", "same_number", "settled_at_end", "wish_waits")
-
-
-def own_terms(voucher_id: str, uses: int, value_minor: int, store: int) -> Terms:
-    return Terms(voucher_id, 0, 1, uses, 0, END_S, store, value_minor, value_minor > 0)
-
-
-class Chain(RuleBasedStateMachine):
-    """Two shops and a headquarters."""
-
-    without: ClassVar[frozenset[str]] = frozenset()  # clauses that are left out, to see that it is noticed
-    steps: ClassVar[int] = 0
-    did: ClassVar[Tally[str]] = Tally()
-
-    @initialize(chance=st.integers(0, 1 << 32))
-    def begin(self, chance: int) -> None:
-        """A morning: every class has vouchers, each shop its own."""
-        self.now_s = 1_000_000
-        own = {f"{kind}-{shop}": own_terms(f"{kind}-{shop}", *shape, shop) for shop in range(SHOPS) for kind, shape in OWN.items()}
-        self.own = own
-        self.hq = Office(assigner_without(self.without))
-        for voucher_id, units in ASSIGNED.items():
-            self.hq.stands[voucher_id] = Stand(voucher_id, units)
-        self.hq.back_up()
-        clocks = [VirtualClock() for _ in range(SHOPS)]
-        self.shops = [
-            Till(f"s{number}", own, clock, partial(book_without, self.without), Random(chance + number))
-            for number, clock in enumerate(clocks)
-        ]
-        self.answers: list[Grant] = []  # given, and on their way or on somebody's phone
-        self.openings: list[tuple[Till, Any]] = []
-        self.recalls: list[tuple[Till, str, int]] = []
-        self.claims: list[tuple[str, str, Asked]] = []
-
-    def _did(self, what: str, happened: bool = True) -> None:
-        Chain.steps += 1
-        if happened:
-            Chain.did[what] += 1
-
-    def _one(self, at: int, of: list[Any]) -> Any:
-        return of[at % len(of)]
-
-    # ------------------------------------------------------------ a voucher of the shop's own
-
-    @rule(shop=AT, kind=st.sampled_from(sorted(OWN)), minor=st.integers(1, 500), doing=st.sampled_from([Doing.REDEEM, Doing.AUTHORIZE]))
-    def show_own(self, shop: int, kind: str, minor: int, doing: Doing) -> None:
-        shop %= SHOPS
-        want = Want(1, minor) if kind == "face" else Want()
-        self._did(f"store_bound: {doing}", self.shops[shop].redeem(f"{kind}-{shop}", want, doing))
-
-    @rule(shop=AT, at=AT, lasts=st.booleans())
-    def end_a_hold(self, shop: int, at: int, lasts: bool) -> None:
-        till = self._one(shop, self.shops)
-        if holds := till.holds():
-            name = self._one(at, holds)
-            self._did("store_bound: capture" if lasts else "store_bound: void", till.capture(name, None) if lasts else till.void(name))
-
-    @rule(shop=AT, kind=st.sampled_from(sorted(OWN)), late=st.booleans(), meanwhile=st.booleans(), again=st.booleans())
-    def sell_in_two_steps(self, shop: int, kind: str, late: bool, meanwhile: bool, again: bool) -> None:
-        """Held and captured, perhaps too late, perhaps after somebody else wanted it, perhaps once more from an old disk."""
-        till = self._one(shop, self.shops)
-        before = till.holds()
-        self.show_own(shop, kind, 300, Doing.AUTHORIZE)
-        if len(holds := till.holds()) == len(before):
-            return
-        if late:
-            self.time_passes(130)
-        if meanwhile:
-            self.show_own(shop, kind, 300, Doing.REDEEM)
-        if again:
-            kept = len(till.start.rows)
-            till.capture(holds[-1], None)
-            self.rows_arrive(shop, 1_000)
-            till.put_back(self.hq.marks, kept)
-            self._open(shop)
-        self._did("store_bound: capture", till.capture(holds[-1], None))
-
-    @rule(shop=AT, at=AT)
-    def take_back(self, shop: int, at: int) -> None:
-        till = self._one(shop, self.shops)
-        if used := till.redemptions():
-            self._did("store_bound: reverse", till.reverse(self._one(at, used)))
-
-    # ------------------------------------------------------------ a voucher that headquarters assigns
-
-    @rule(shop=AT, voucher_id=st.sampled_from(sorted(ASSIGNED)), units=st.integers(1, 200))
-    def show_held(self, shop: int, voucher_id: str, units: int) -> None:
-        till = self._one(shop, self.shops)
-        self._did(f"{voucher_id}: held", not till.honour_held(voucher_id, units if voucher_id == "leased" else 1, self.now_s))
-
-    @rule(shop=AT, voucher_id=st.sampled_from(sorted(ASSIGNED)), units=st.integers(1, 200), is_told=st.booleans())
-    def ask(self, shop: int, voucher_id: str, units: int, is_told: bool) -> None:
-        """By the line, or by a phone: the box, or what its screen shows, says whether the start is proven. The answer may be lost."""
-        till = self._one(shop, self.shops)
-        asked = Asked(till.name, None if till.start.proven else till.start.name, units if voucher_id == "leased" else 0)
-        self.claims.append((f"c{len(self.claims)}", voucher_id, asked))
-        self._claim(self.claims[-1], is_told)
-
-    @rule(shop=AT, voucher_id=st.sampled_from(sorted(ASSIGNED)), units=st.integers(1, 200))
-    def visit(self, shop: int, voucher_id: str, units: int) -> None:
-        """Somebody with a voucher, and all goes well: shown, asked for if need be, used."""
-        till = self._one(shop, self.shops)
-        units = units if voucher_id == "leased" else 1
-        if till.honour_held(voucher_id, units, self.now_s):
-            before = len(self.answers)
-            self.ask(shop, voucher_id, units, True)
-            if len(self.answers) > before:
-                self.show_a_grant(shop, len(self.answers) - 1, units)
-
-    @precondition(lambda self: self.claims)
-    @rule(at=AT)
-    def ask_again(self, at: int) -> None:
-        """The same question, perhaps long after."""
-        self._claim(self._one(at, self.claims), True)
-
-    def _claim(self, claim: tuple[str, str, Asked], is_told: bool) -> None:
-        said = self.hq.claim(*claim, self.now_s)
-        self._did("claims answered", isinstance(said, Grant))
-        if is_told and isinstance(said, Grant):
-            self.answers.append(said)
-
-    @precondition(lambda self: self.answers)
-    @rule(shop=AT, at=AT, units=st.integers(1, 200))
-    def show_a_grant(self, shop: int, at: int, units: int) -> None:
-        """Any grant that was ever given, anywhere, as often as somebody likes."""
-        grant, till = self._one(at, self.answers), self._one(shop, self.shops)
-        refused = till.honour(grant, units if grant.voucher_id == "leased" else 1, self.now_s)
-        self._did(f"{grant.voucher_id}: grant", not refused)
-
-    @precondition(lambda self: self.answers)
-    @rule(at=AT, units=st.integers(1, 200))
-    def show_a_grant_where_it_belongs(self, at: int, units: int) -> None:
-        """The same, at the box it names."""
-        grant = self._one(at, self.answers)
-        self.show_a_grant(int(grant.gateway[1:]), at, units)
-
-    # ------------------------------------------------------------ the line
-
-    @rule(shop=AT, most=st.sampled_from([1, 2, 5, 1_000]))
-    def rows_arrive(self, shop: int, most: int) -> None:
-        till = self._one(shop, self.shops)
-        if till.name not in self.hq.destroyed:
-            self.hq.take_some(till.name, till.start, most)
-            self._did("rows sent")
-
-    @rule(shop=AT)
-    def press_an_opening(self, shop: int) -> None:
-        till = self._one(shop, self.shops)
-        newest = self.hq.openings.get(till.name, (0, ""))[0]
-        if till.name not in self.hq.destroyed and (not till.start.proven or till.book.opening < newest):
-            self.openings.append((till, self.hq.opening(till.name, till.start)))
-            self._did("openings pressed")
-
-    def _open(self, shop: int) -> None:
-        self.press_an_opening(shop)
-        if self.openings:
-            till, opened = self.openings[-1]
-            till.adopt(opened)
-
-    @precondition(lambda self: self.openings)
-    @rule(at=AT)
-    def an_opening_arrives(self, at: int) -> None:
-        till, opened = self._one(at, self.openings)
-        till.adopt(opened)
-        self._did("openings arrived")
-
-    @precondition(lambda self: self.recalls)
-    @rule(at=AT)
-    def a_recall_arrives(self, at: int) -> None:
-        till, voucher_id, number = self._one(at, self.recalls)
-        till.release(voucher_id, number)
-        self._did("recalls arrived")
-
-    # ------------------------------------------------------------ headquarters
-
-    @rule(voucher_id=st.sampled_from(sorted(ASSIGNED)), wish=st.sampled_from(MOVES))
-    def want_back(self, voucher_id: str, wish: Wish) -> None:
-        named = {till.name: till for till in self.shops}
-        self.recalls += [(named[name], voucher_id, number) for name, number in self.hq.wish(voucher_id, wish)]
-        self._did(f"wishes: {wish}")
-
-    @rule()
-    def back_up(self) -> None:
-        self.hq.back_up()
-        self._did("backups")
-
-    @rule(really=st.integers(0, 3))
-    def restore_headquarters(self, really: int) -> None:
-        if really:
-            return
-        before = dict(self.hq.marks)
-        self.hq.restore()
-        for till in self.shops:
-            on_line = dict((one.name, upto) for one, upto in till.start.line())
-            for start in till.starts:  # rows of dead branches do not come again: as if lost with the disk
-                had = max(self.hq.marks.get(start.name, 0), on_line.get(start.name, 0))
-                till.lost += [row for row in start.rows[had : before.get(start.name, 0)] if isinstance(row, VoucherRedeemed)]
-        self._did("restores of headquarters")
-
-    @rule(shop=AT, really=st.integers(0, 9))
-    def destroy(self, shop: int, really: int) -> None:
-        if not really:
-            self.hq.destroy(self._one(shop, self.shops).name)
-            self._did("boxes destroyed")
-
-    # ------------------------------------------------------------ boxes and clocks
-
-    @rule(shop=AT)
-    def restart(self, shop: int) -> None:
-        """Power comes back: the time of every hold begins anew."""
-        self._one(shop, self.shops).restart()
-        self._did("restarts")
-
-    @rule(shop=AT)
-    def put_back_a_disk(self, shop: int) -> None:
-        self._one(shop, self.shops).put_back(self.hq.marks)
-        self._did("disks put back")
-
-    @rule(shop=AT, most=st.sampled_from([1, 3, 1_000]), kind=st.sampled_from(sorted(OWN)))
-    def put_back_a_disk_and_open(self, shop: int, most: int, kind: str) -> None:
-        """The whole of it in one step: something is sold, some of it arrives, an old disk comes back, headquarters opens it."""
-        self.show_own(shop, kind, 300, Doing.REDEEM)
-        self.rows_arrive(shop, most)
-        self.put_back_a_disk(shop)
-        self._open(shop)
-
-    @rule(shop=AT)
-    def settle(self, shop: int) -> None:
-        till = self._one(shop, self.shops)
-        if not till.clock_is_lost:
-            till.settle(self.now_s - 120)
-            self._did("settled marks")
-
-    @rule(seconds=st.sampled_from([1, 60, 130, 700, 3_500, 7_200]))
-    def time_passes(self, seconds: int) -> None:
-        self.now_s += seconds
-        for till in self.shops:
-            till.clock.advance(seconds)
-            till.run_out()
-        self._did("time passes")
-
-    @rule(shop=AT)
-    def lose_a_clock(self, shop: int) -> None:
-        till = self._one(shop, self.shops)
-        till.clock_is_lost = not till.clock_is_lost
-        till.clock.bounds = (0, None) if till.clock_is_lost else None
-        self._did("clocks lost or found")
-
-    # ------------------------------------------------------------ the promises
-
-    @invariant()
-    def nothing_is_spent_twice(self) -> None:
-        if not hasattr(self, "shops"):
-            return
-        for till in self.shops:
-            self._own_holds(till)
-        for voucher_id, units in ASSIGNED.items():
-            stand = self.hq.stands[voucher_id]
-            spent = sum(self._spent(till, voucher_id) for till in self.shops)
-            refunded = stand.left if stand.ended else 0
-            assert spent + refunded <= units + stand.exposed, (voucher_id, spent, refunded, stand)
-
-    def _own_holds(self, till: Till) -> None:
-        uses = [row for row in self._redeemed(till) if not row.number]
-        back = {row.redemption_id for start in till.starts for row in start.rows if isinstance(row, RedemptionReversed)}
-        lost = {row.redemption_id for row in till.lost}
-        for voucher_id, terms in self.own.items():
-            counted = {row.redemption_id: row for row in uses if row.voucher_id == voucher_id}
-            left = [row for name, row in counted.items() if name not in back | lost]
-            if terms.partial:
-                assert sum(row.amount_minor for row in left) <= terms.value_minor, (voucher_id, left)
-            else:
-                assert sum(row.units for row in left) <= terms.uses, (voucher_id, left)
-
-    def _spent(self, till: Till, voucher_id: str) -> int:
-        rows = [row for row in self._redeemed(till) if row.voucher_id == voucher_id]
-        lost = [row for row in till.lost if row.voucher_id == voucher_id]
-        return sum(row.units for row in rows) - sum(row.units for row in lost)
-
-    def _redeemed(self, till: Till) -> list[VoucherRedeemed]:
-        return [row for start in till.starts for row in start.rows if isinstance(row, VoucherRedeemed)]
 
 
 def walk(examples: int, length: int, number: int, without: frozenset[str] = frozenset()) -> None:
@@ -356,9 +62,16 @@ def _tells_nothing(self: Office, shop: str, start: Start) -> Opened:
     return opened
 
 
+def _all_good(rules: Assigner, stand: Stand, shop: str, epoch: str, units: int) -> risk.Settled:
+    return msgspec.structs.replace(SETTLE(rules, stand, shop, epoch, units), good=units)
+
+
+SETTLE: Final = risk.settle
 CARELESS: Final[dict[str, tuple[Any, str, Any]]] = {
     "an opening tells what was used": (Office, "opening", _tells_nothing),
     "a hold that an old disk brought back asks again": (voucher, "is_left", lambda *_: True),
+    "what is taken on trust stays below the cap": (risk.Exposure, "refusal", lambda *_: None),
+    "what was taken too often is booked": (risk, "settle", _all_good),
     "a late capture asks whether it is still free": (Counter, "_refusal_of_late", lambda *_: None),
 }
 

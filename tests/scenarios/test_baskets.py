@@ -259,6 +259,24 @@ def test_points_by_number_are_pending_while_the_line_is_down_and_credited_once_l
         assert (kept["points"], kept["earned"], [entry["source_id"] for entry in kept["entries"]]) == (earned, earned, [sale["reference"]])
 
 
+def test_points_that_were_earned_are_spent_by_the_members_code_and_never_twice(whole_store: RunningStore, till: Till) -> None:
+    shopper = member(whole_store, "0912000163")
+    sell(till, 1_250, member=by_phone("0912-000-163"))
+    whole_store.until(lambda: points(whole_store, shopper)["earned"] == 12, 40, "the points were not credited")
+
+    def spend(code: str, many: int) -> dict[str, Any]:
+        return till.ask("redeem", code=code, presentation_id=secrets.token_hex(16), points=many).answer
+
+    assert spend("0912000163", 5)["reason"] == "phone_cannot_spend"
+    done = spend(shopper["token"], 5)
+    assert (done["decision"], done["balance"]["taken"]) == ("redeemed", 5)
+    whole_store.until(lambda: points(whole_store, shopper)["points"] == 7, 40, "headquarters did not take the points off")
+    assert spend(shopper["token"], 8)["decision"] == "refused"
+    assert till.settle("reverse", redemption_id=done["redemption_id"]).answer["decision"] == "reversed"
+    whole_store.until(lambda: points(whole_store, shopper)["points"] == 12, 40, "the points did not come back")
+    assert spend(shopper["token"], 12)["decision"] == "redeemed"
+
+
 @pytest.mark.scenario("R40")
 def test_a_first_visit_is_pending_while_nobody_knows_and_settled_once(whole_store: RunningStore, till: Till) -> None:
     shopper = member(whole_store, "0912000040")

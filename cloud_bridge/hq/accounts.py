@@ -16,6 +16,7 @@ from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import MemberBound, MemberRecognised, PointsAccrued, RevisitAsked
 from gateway.phones import sale_ref
 from gateway.rules.revisit import DAY_US, SAME_VISIT_US
+from gateway.token import points_ref
 
 MINOR_PER_POINT: Final = {"TWD": 100, "HKD": 1_000}  # a point for each full NT$100, or HK$10
 MOST_AT_ONCE: Final = 200  # sales of one look
@@ -247,7 +248,10 @@ def account(db: Connection, member_ref: str) -> dict[str, Any]:
     open_ = "SELECT count(*) FROM accruals WHERE member_ref = ? AND state = 'waiting'"
     pending = "SELECT count(*) FROM revisits WHERE member_ref = ? AND state = 'pending'"
     earned, waiting_sales, revisits = (int(db.execute(one, (member_ref,)).fetchone()[0]) for one in (sums, open_, pending))
-    return {"member_ref": member_ref, "earned": earned, "entries": entries, "waiting_sales": waiting_sales, "pending_revisits": revisits}
+    return {
+        "member_ref": member_ref, "account": points_ref(member_ref), "earned": earned, "entries": entries, "waiting_sales": waiting_sales,
+        "pending_revisits": revisits,
+    }  # fmt: skip
 
 
 def uses(db: Connection, member_ref: str) -> list[dict[str, Any]]:

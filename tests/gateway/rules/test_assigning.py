@@ -85,3 +85,17 @@ def test_a_restored_stand_takes_the_later_word_and_keeps_its_own_uses() -> None:
     restored = RULES.recalled(backup, journalled)
     assert [(kept.latest_s, kept.total_spent) for kept in restored.kept] == [(9, 1)], "the second use comes again with its row"
     assert RULES.recalled(journalled, backup) == journalled
+
+
+def test_points_that_rows_earned_are_put_in_once_even_if_the_rows_come_again_after_a_restore() -> None:
+    backup = Stand("a", 0)
+    earned = RULES.earn(backup, 12)
+    assert (earned.left, earned.credited, RULES.earn(earned, 12)) == (12, 12, earned)
+    given = RULES.give(earned, Asked("a", None, 5), 0, 100)
+    assert isinstance(given, Given)
+    restored = RULES.recalled(backup, given.stand)  # the backup knows neither; the journal has what left
+    assert RULES.earn(restored, 12) == restored, "the same rows"
+    later = RULES.earn(restored, 20)
+    assert (later.left, later.kept[0].units) == (15, 5), "and what came after"
+    ended = RULES.wished(RULES.earn(backup, 3), Wish.CANCEL)
+    assert RULES.earn(ended, 9) == ended

@@ -150,7 +150,7 @@ def expire(db: Connection, now_s: int) -> set[str]:
 def erase(db: Connection, member_ref: str) -> str | None:
     """Delete all there is of a member but the rows that name them by reference; their region, or None: there was no such member."""
     found = db.execute("DELETE FROM members WHERE member_ref = ? RETURNING region", (member_ref,)).fetchone()
-    for table in ("member_tags", "member_cards", "voucher_members", "point_accounts"):
+    for table in ("member_tags", "member_cards", "voucher_members", "point_accounts", "checkins"):
         db.execute(f"DELETE FROM {table} WHERE member_ref = ?", (member_ref,))  # noqa: S608 - constant text
     return None if found is None else str(found[0])
 

@@ -31,7 +31,7 @@ store: ## a whole store with HQ on this machine; options: make store ARGS="..."
 
 test: setup ## all tests, slow ones and browser included; options: make test ARGS="..."
 	$(PYTHON) -m pytest -m "not slow" -n $(WORKERS) $(ARGS)
-	$(PYTHON) -m pytest -m slow -n 2 --dist loadfile $(ALONE:%=--ignore=%) $(ARGS)
+	$(PYTHON) -m pytest -m slow -n 3 --dist loadfile $(ALONE:%=--ignore=%) $(ARGS)
 	$(PYTHON) -m pytest -m slow $(ALONE) $(ARGS)
 
 format: ## ruff format; only checks when CI is set

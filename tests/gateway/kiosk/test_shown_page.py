@@ -1,6 +1,7 @@
 """What a real browser paints and core is told: a result that was seen, one that was not, a claim under way, bars for a till, a check-in."""
 
 import asyncio
+import contextlib
 import io
 import re
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 import zxingcpp
 from PIL import Image
 from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Error as PageError
 
 from gateway import checkin
 from gateway.config import parse
@@ -203,13 +205,23 @@ async def test_the_check_in_code_is_signed_for_this_station_and_stops_when_nobod
     assert wrong == []
 
 
+async def _drawn(page: Page) -> None:
+    """Wait until the picture is there: a browser gives up decoding one whose address changes meanwhile."""
+    for _ in range(300):
+        with contextlib.suppress(PageError):
+            await page.locator("#checkin img").evaluate("(img) => img.decode()")
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError("the code is never drawn")
+
+
 async def _next(page: Page, clock: VirtualClock, name: str) -> str:
     """What the check-in code says, half a minute after the last."""
     clock.advance(31)
     async with page.expect_response(re.compile("checkin.svg")) as answered:
         await page.clock.run_for(31_000)
     await (await answered.value).finished()
-    await page.locator("#checkin img").evaluate("(img) => img.decode()")
+    await _drawn(page)
     ((text, _),) = await read(page, name)
     return text
 

@@ -17,6 +17,7 @@ MAX_TYPED: Final = 40  # letters; the longest number has 15 digits
 KEY_B: Final = 16  # of HMAC-SHA-256: 128 bits
 SECRET_B: Final = 32
 NUMBER_LIKE: Final = re.compile(r"[+0][0-9]{7,14}")  # as people write it, or with the country's code; separators gone
+WITHOUT: Final = "Install store-gateway[members]"
 HINT: Final = "Type the whole number, with + and the country's code if it is a foreign one"
 
 
@@ -30,7 +31,10 @@ def e164(typed: str, region: str) -> str:
     Raises:
         MalformedFrame: No number that the region's plan has. The text is not repeated in the error.
     """
-    import phonenumbers  # its tables take megabytes: only who asks for a member loads them
+    try:
+        import phonenumbers  # its tables take megabytes: only who asks for a member loads them
+    except ImportError as error:
+        raise MalformedFrame("telephone numbers cannot be read on this box", WITHOUT) from error
 
     if not typed or len(typed) > MAX_TYPED:
         raise MalformedFrame("not a telephone number", HINT)

@@ -33,8 +33,11 @@ def unwrap(text: str, key: Ed25519PrivateKey, purpose: bytes) -> bytes:
     Raises:
         MalformedFrame: Not for this box or purpose, or damaged.
     """
-    from nacl.exceptions import CryptoError
-    from nacl.signing import SigningKey
+    try:
+        from nacl.exceptions import CryptoError
+        from nacl.signing import SigningKey
+    except ImportError as error:
+        raise MalformedFrame("no secret can be opened on this box", "Install store-gateway[members]") from error
 
     if len(text) > 2 * (OVERHEAD_B + MOST_B):
         raise MalformedFrame("a secret of another release", HINT)

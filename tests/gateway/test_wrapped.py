@@ -1,10 +1,13 @@
 """A wrapped secret is for one box and one purpose."""
 
+import sys
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import phones
 from gateway.errors import MalformedFrame
 from gateway.wrapped import unwrap, wrap
 
@@ -33,3 +36,14 @@ def test_a_changed_byte_is_found(at: int, flip: int) -> None:
 def test_any_text_is_refused(text: str) -> None:
     with pytest.raises(MalformedFrame):
         unwrap(text, KEY, b"p")
+
+
+def test_a_box_without_the_libraries_for_members_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = wrap(b"s", KEY.public_key(), b"p")
+    for name in ("nacl.signing", "nacl.exceptions", "phonenumbers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for asked in (lambda: unwrap(sealed, KEY, b"p"), lambda: phones.e164("0912345678", "TW")):
+        with pytest.raises(MalformedFrame, match="on this box") as refused:
+            asked()
+        assert "store-gateway[members]" in refused.value.hint
+    assert not phones.is_number("0912345678", "TW")

@@ -12,7 +12,6 @@ import msgspec
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from gateway.core.requests import ConflictingKey
@@ -22,6 +21,7 @@ from gateway.kiosk.access import Access
 from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
 from gateway.kiosk.live import Changes
+from gateway.kiosk.packed import PackedFiles
 from gateway.kiosk.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def make_app(desk: "Desk") -> FastAPI:
     app.include_router(shown.router(desk, access, staff.signed_in(desk, sessions)))
     app.include_router(screens.router(desk, access))
     app.include_router(metrics.router(desk))
-    app.mount("/static", StaticFiles(directory=screens.HERE / "static"))
+    app.mount("/static", PackedFiles(directory=screens.HERE / "static"))
     app.add_middleware(Guard, hosts=hosts_of(desk.config.core.host))
     app.add_exception_handler(RequestValidationError, _bad_input)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_refusal)  # type: ignore[arg-type]

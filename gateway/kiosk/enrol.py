@@ -23,13 +23,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from gateway.errors import ConfigError
 from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import Guard, hosts_of
 from gateway.kiosk.live import Changes
 from gateway.kiosk.neighbours import is_here, is_near, networks
+from gateway.kiosk.packed import PackedFiles
 from gateway.rules.reasons import Reason
 
 HERE: Final = Path(__file__).parent
@@ -133,7 +133,7 @@ def make_app(
         routes=[
             Route("/enroll", enroll, methods=["POST"]),
             Route("/enroll/state", state),
-            Mount("/static", StaticFiles(directory=HERE / "static")),
+            Mount("/static", PackedFiles(directory=HERE / "static")),
             Route("/{path:path}", page),
         ]
     )

@@ -41,7 +41,8 @@ OTHERS: Final = {
     "journald.conf": "etc/systemd/journald.conf.d/10-store.conf",
     "watchdog.conf": "etc/systemd/system.conf.d/10-store.conf",
 }
-LIBRARIES: Final = {"ble": "bleak", "bridge": "paho", "kiosk": "uvicorn", "locker": "serial", "scanner": "cv2"}  # one of each extra
+# One library of each extra.
+LIBRARIES: Final = {"ble": "bleak", "bridge": "paho", "kiosk": "uvicorn", "locker": "serial", "members": "nacl", "scanner": "cv2"}
 BLUETOOTHD: Final = "usr/libexec/bluetooth/bluetoothd"
 INSTANCE: Final = re.compile(r"store-(ble|scanner|locker)@.+\.service")
 
@@ -187,6 +188,7 @@ def check_libraries(config: GatewayConfig) -> None:
         "ble": bool(config.ble.sensors),
         "scanner": bool(config.scanners),
         "locker": bool(config.lockers),
+        "members": False,  # only headquarters knows whether the chain has members; a box without the extra says so when asked
     }
     missing = [extra for extra, needed in wanted.items() if needed and importlib.util.find_spec(LIBRARIES[extra]) is None]
     if missing:

@@ -292,7 +292,7 @@ def test_a_wheel_without_the_libraries_of_a_unit_is_refused(monkeypatch: pytest.
     monkeypatch.setitem(LIBRARIES, "locker", "not_installed_here")
     with pytest.raises(ConfigError, match="libraries of locker") as refused:
         check_libraries(config)
-    assert "store-gateway[ble,bridge,kiosk,locker,scanner]" in refused.value.hint
+    assert "store-gateway[ble,bridge,kiosk,locker,members,scanner]" in refused.value.hint
 
 
 def test_the_docs_have_every_library_installed_that_a_box_may_need() -> None:

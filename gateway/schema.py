@@ -5,7 +5,9 @@ step 2, which turned rows into blocks (ADR 11) when no shop was running yet. Eac
 power cut leaves the step done or not begun.
 """
 
+import contextlib
 import hashlib
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby, islice
@@ -19,7 +21,7 @@ PAGE_B: Final = 1024  # a commit writes whole pages, and a redemption fits into 
 CARRIED_LANE: Final = 3  # what is no row for headquarters: answers that were given without one
 
 
-def carry_over(connection: Any) -> None:
+def carry_over(connection: sqlite3.Connection) -> None:
     """Step 2: rows and answers of the first release become blocks. Their links stay those they were sent to headquarters with."""
     found = connection.execute("SELECT chain_key FROM file").fetchone()
     if found is not None:
@@ -83,7 +85,7 @@ def _whole(key: bytes, rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, .
         previous = row[7]
 
 
-MIGRATIONS: Final[list[tuple[str, Callable[[Any], None] | None]]] = [
+MIGRATIONS: Final[list[tuple[str, Callable[[sqlite3.Connection], None] | None]]] = [
     (
         """
     CREATE TABLE file (one INTEGER PRIMARY KEY CHECK (one = 1), chain_key BLOB NOT NULL) STRICT;
@@ -141,24 +143,15 @@ VERSION: Final = len(MIGRATIONS)
 
 
 def migrate(path: Path) -> tuple[int, int]:
-    """Bring a ledger's file to this release's tables; a new file is made. Returns the versions before and after.
-
-    sqlite-utils is imported here and not above: core reads `VERSION` and must not carry it in memory.
-    """
-    import sqlite_utils
-
+    """Bring a ledger's file to this release's tables; a new file is made. Returns the versions before and after."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite_utils.Database(path)
-    try:
-        database.conn.isolation_level = None
-        before = build(database.conn)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        before = build(connection)
         path.chmod(0o600)
         return before, max(before, VERSION)
-    finally:
-        database.close()
 
 
-def build(connection: Any) -> int:
+def build(connection: sqlite3.Connection) -> int:
     """Take the steps that are missing, on a connection in autocommit; returns the version before."""
     connection.execute(f"PRAGMA page_size={PAGE_B}")  # of a new file; an old one keeps its own
     connection.execute("PRAGMA journal_mode=WAL")

@@ -12,7 +12,7 @@ from tests.store.running import RunningStore
 pytestmark = pytest.mark.slow
 UNITS = ("core", "ble@radio", "scanner@counter", "locker@wall", "bridge")
 # The command line's, the migrations', and what only one unit needs. (A virtual camera's code drawing brings http and email.)
-NOBODY = "typer rich sqlite_utils"
+NOBODY = "typer rich"
 NEVER = {
     unit: set(f"{NOBODY} {others}".split())
     for unit, others in {

@@ -33,6 +33,7 @@ async def test_a_tablet_is_paired_by_comparing_digits_and_revoked_by_two_taps(sh
     await phone.locator(f"[data-code='{digits}']").click()
 
     await expect(tablet.locator("#attract")).to_be_visible()
+    await tablet.wait_for_load_state()  # it came by itself, and its buttons do nothing before its script has run
     await tablet.locator("#by-typing").click()
     await tablet.locator("#code").fill(COFFEE)
     await tablet.locator("#submit").click()

@@ -150,12 +150,23 @@ def _shift(zone: ZoneInfo, before_us: int, after_us: int) -> Iterator[int]:
 
 def _whole(window: Window, zone: ZoneInfo) -> Stretch:
     """From the first day's beginning to the last day's end, which hours may bring forward or carry over midnight."""
-    begin_us = _instant(zone, window.first_day, 0, 0) if window.first_day else 0
+    begin_us = _passes(zone, window.first_day, 0, 0) if window.first_day else 0
     if window.last_day is None:
         return begin_us, NEVER
     ends = [_minutes(hours.end) + (0 if hours.begin < hours.end else 1440) for hours in window.hours]
     day, minute = divmod(max(ends, default=1440), 1440)
-    return begin_us, _instant(zone, window.last_day + day * DAY, minute, 1)
+    return begin_us, _passes(zone, window.last_day + day * DAY, minute, 1)
+
+
+def _passes(zone: ZoneInfo, day: datetime.date, minute: int, fold: int) -> int:
+    """When the wall clock comes to a time of day: for the first time, or (`fold`) for good. One that is skipped comes with the shift."""
+    first_us, last_us = _instant(zone, day, minute, 0), _instant(zone, day, minute, 1)
+    if first_us > last_us:
+        return next(_shift(zone, last_us, first_us))
+    wanted = datetime.datetime(
+        day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=zone
+    )  # within one zone clocks are compared as read
+    return last_us if fold and _local(zone, last_us - US) < wanted else first_us
 
 
 def _minutes(time: str) -> int:

@@ -153,6 +153,34 @@ def test_hours_that_a_clock_skips_are_no_moment_at_all() -> None:
     assert closed(made, Grace(), zone_of(zone), before_us, before_us + 3 * HOUR_US) == "outside_window"
 
 
+@pytest.mark.parametrize(
+    ("zone", "until", "last_open_minute"),
+    [
+        ("Europe/London", "01:30", "2027-03-28 00:59"),  # 01:00 to 02:00 is skipped: found by the oracle, basket of seed 1
+        ("Europe/London", "01:00", "2027-03-28 00:59"),
+        ("Europe/London", "00:30", "2027-03-28 00:29"),
+        ("America/Havana", "00:30", "2027-03-13 23:59"),  # midnight itself is skipped
+    ],
+)
+def test_a_last_hour_that_is_skipped_ends_when_the_clock_is_put_forward(zone: str, until: str, last_open_minute: str) -> None:
+    last_day = "2027-03-27" if zone == "Europe/London" else "2027-03-13"
+    made, last_us = window(last_day=last_day, hours=[{"begin": "12:00", "end": until}]), at(last_open_minute, zone)
+    assert closed(made, Grace(), zone_of(zone), last_us, last_us) is None
+    assert closed(made, Grace(), zone_of(zone), last_us + 60 * US, last_us + 60 * US) == "campaign_ended"
+
+
+def test_days_begin_and_end_at_a_midnight_that_is_skipped_or_comes_twice() -> None:
+    zone = "America/Havana"  # 2026-03-08 00:00 is 01:00; 2026-11-01 01:00 is 00:00 again
+    before_us, twice_us = at("2026-03-07 23:59:59", zone), at("2026-10-31 23:59:59", zone)
+    for made, moment_us, reasons in (
+        (window(first_day="2026-03-08"), before_us, ("campaign_not_begun", None)),
+        (window(last_day="2026-03-07"), before_us, (None, "campaign_ended")),
+        (window(first_day="2026-11-01"), twice_us, ("campaign_not_begun", None)),
+        (window(last_day="2026-10-31"), twice_us, (None, "campaign_ended")),
+    ):
+        assert tuple(closed(made, Grace(), zone_of(zone), us, us) for us in (moment_us, moment_us + US)) == reasons
+
+
 def test_half_an_hour_put_back_is_seen() -> None:
     made, zone = window(hours=[{"begin": "01:45", "end": "02:00"}]), "Australia/Lord_Howe"
     first_us = at("2026-04-05 01:45", zone)  # at 02:00 the clock goes back to 01:30
@@ -186,6 +214,27 @@ def test_trying_the_edges_is_trying_every_minute(
     near = all(any(is_open(other) for other in range(one - around, one + around + 1)) for one in range(earliest, latest + 1))
     expected = None if all(possible) else "outside_window" if not any(possible) else None if near else "time_untrusted"
     assert closed(made, Grace(around_s=around * 60), zone, earliest * 60 * US, latest * 60 * US) == expected
+
+
+@given(
+    st.sampled_from(["America/New_York", "America/Havana", "Europe/London", "Asia/Taipei"]), st.booleans(), st.integers(-2, 2),
+    st.integers(-2, 2), st.integers(0, 1439), st.lists(st.tuples(TIMES, TIMES).filter(lambda pair: pair[0] != pair[1]), max_size=2),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_first_and_last_day_say_what_the_wall_clock_says(
+    name: str, spring: bool, away: int, length: int, minute: int, hours: list[tuple[str, str]]
+) -> None:
+    zone = ZoneInfo(name)
+    shifts = {"Europe/London": ((3, 29), (10, 25))}.get(name, ((3, 8), (11, 1)))
+    shift = datetime.date(2026, *shifts[not spring])
+    made = window(
+        hours=[{"begin": begin, "end": end} for begin, end in hours],
+        first_day=(shift - datetime.timedelta(days=max(0, length))).isoformat(),
+        last_day=(shift + datetime.timedelta(days=max(0, -length))).isoformat(),
+    )
+    moment = int(datetime.datetime.combine(shift, datetime.time(), zone).timestamp()) // 60 + away * 600 + minute - 720
+    is_open = shows(made, datetime.datetime.fromtimestamp(moment * 60, zone))
+    assert (closed(made, Grace(), zone, moment * 60 * US, moment * 60 * US) is None) == is_open
 
 
 @pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "Asia", "a\0b", "/etc/localtime"])

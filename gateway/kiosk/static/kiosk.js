@@ -1,6 +1,8 @@
 // The kiosk of one station. Core's screen is the truth; this page shows it, and offers ways to present a code.
 import { drawAdmission } from "./admission.js";
+import { isPrivate } from "./balance.js";
 import { rotateCheckIn } from "./checkin.js";
+import { consentButtons } from "./consent.js";
 import { follow } from "./live.js";
 import { forget, newId, pending, present } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
@@ -13,6 +15,7 @@ const IDLE_MS = 60000; // then ask; 20 s later everything is wiped
 const STILL_S = 20;
 const NOTICE_MS = 6000;
 const SLACK_MS = 1500; // core ends a result; the page does only when core is not heard
+const PRIVATE_MS = 20000; // a screen that says what somebody owns stays so much longer, asked for
 const KEYS = ["0123456789", "QWERTYP", "ASDFGHJK", "ZXCVBNM"]; // Crockford: no I, L, O, U
 
 const $ = (id) => document.getElementById(id);
@@ -58,11 +61,17 @@ function drawShown() {
   const done = el("button", { type: "button", class: "main", id: "done" }, icon("check"), t("kiosk.done"));
   done.addEventListener("click", wipe);
   const buttons = [done];
-  if (shown.answer) {
+  if (shown.answer?.consent) {
+    const waits = ["code", "next"].includes(shown.answer.consent.state);
+    const answers = consentButtons(shown.answer.consent, station, heardConsent);
+    if (waits && hasCamera()) answers.unshift(cameraButton());
+    $("result").replaceChildren(drawResult(shown.answer, answers));
+  } else if (shown.answer) {
     const stay = el("button", { type: "button", id: "stay" }, t("kiosk.stay"));
     stay.addEventListener("click", () => {
       shown.held = true;
       stay.disabled = true;
+      if (isPrivate(shown.answer)) (clearTimeout(endTimer), endTimer = setTimeout(wipe, PRIVATE_MS));
       touch();
     });
     stay.disabled = shown.held;
@@ -78,6 +87,18 @@ function drawShown() {
     $("result").replaceChildren(drawProblem(problem(), buttons));
   }
   show("result");
+}
+
+function cameraButton() {
+  const button = el("button", { type: "button", id: "consent-camera" }, icon("camera"), t("read.camera"));
+  button.addEventListener("click", byCamera);
+  return button;
+}
+
+// Nothing heard is no: nothing was recorded that this screen knows of, and the question ends by itself.
+function heardConsent(outcome) {
+  if (outcome.answer) return showAnswer(outcome.answer, shown.number, outcome.answer.consent?.for_s ?? 6);
+  wipe();
 }
 
 // End of a session: whatever this customer typed, showed or was told leaves the page.

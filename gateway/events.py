@@ -18,6 +18,7 @@ from gateway.assigned import Released as Released
 from gateway.assigned import SettledThrough as SettledThrough
 from gateway.bound import MemberBound as MemberBound
 from gateway.bound import PointsAccrued as PointsAccrued
+from gateway.bound import RateUsed as RateUsed
 from gateway.bound import RevisitAsked as RevisitAsked
 from gateway.consented import MemberConsented as MemberConsented
 from gateway.membership import LookupsLocked as LookupsLocked

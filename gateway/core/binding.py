@@ -39,7 +39,7 @@ from gateway.events import (
     VoucherAuthorized,
     VoucherRedeemed,
 )
-from gateway.rules import answers, windows
+from gateway.rules import answers, points, windows
 from gateway.rules.answers import Pending
 from gateway.rules.basket import Count
 from gateway.rules.bound import BoundUses
@@ -268,9 +268,11 @@ class Binding:
         if who.member_ref is None and who.code_ref is None and who.phone_key is None:
             return [], ()
         phone_ref = None if who.phone_key is None else phones.sale_ref(who.phone_key, sale.sale_id)
+        earliest_us = self._clock.bounds_us()[0]
+        rate = points.rate_on(self._catalog.rates, sale.currency, windows.local_day(self._zone, earliest_us, earliest_us))
         rows: list[Row] = [
             PointsAccrued(sale.sale_id, who.member_ref, who.code_ref, phone_ref, sale.total_minor, sale.currency, sale.station,
-                          sale.event_time)
+                          sale.event_time, rate.earned(sale.total_minor), points.used(rate))
         ]  # fmt: skip
         pending = [Pending("points", POINTS_PENDING)]
         if who.member_ref is not None and who.how != "phone":  # by number nobody is told whether somebody is known

@@ -1,6 +1,6 @@
 // What the screen asks a member: both languages, two buttons of one size, no form. Core ends the question; silence is no.
 import { ask, newId } from "./present.js";
-import { el, icon, language, other, t } from "./words.js";
+import { el, language, other, t } from "./words.js";
 
 const key = (asking, name) => `consent.${asking.version}.${name}`;
 
@@ -19,12 +19,12 @@ export function consentButtons(asking, station, onOutcome) {
     const outcome = await ask("/v1/consent", { station, offer_id: asking.offer_id, yes, key: newId() });
     onOutcome(outcome);
   };
-  const button = (id, yes, sign, name) => {
-    const made = el("button", { type: "button", id, class: "answer" }, icon(sign), el("span", {}, el("b", {}, t(key(asking, name))), el("small", { lang: language() === "en" ? "zh-Hant" : "en" }, other(key(asking, name)))));
+  const button = (id, yes, name) => {
+    const made = el("button", { type: "button", id, class: "answer" }, el("span", {}, el("b", {}, t(key(asking, name))), el("small", { lang: language() === "en" ? "zh-Hant" : "en" }, other(key(asking, name)))));
     made.addEventListener("click", () => send(yes));
     return made;
   };
   const words = asking.state === "standing" ? ["go_on", "stop"] : ["yes", "no"];
-  if (["ask", "standing"].includes(asking.state)) return [button("consent-yes", true, "check", words[0]), button("consent-no", false, "stop", words[1])];
-  return [button("consent-no", false, "stop", "no")];
+  if (["ask", "standing"].includes(asking.state)) return [button("consent-yes", true, words[0]), button("consent-no", false, words[1])];
+  return [button("consent-no", false, "no")];
 }

@@ -15,18 +15,20 @@ const LOOK = {
   honoured: ["good", "check"],
   rung: ["good", "check"],
   recognised: ["good", "check"],
-  show_member: ["door", "parcel"],
-  join_next: ["door", "parcel"],
+  show_member: ["door", "person"],
+  join_next: ["door", "person"],
   joined: ["good", "check"],
   not_joined: ["good", "check"],
   consent_withdrawn: ["good", "check"],
   refused: ["bad", "stop"],
 };
 
+const ENQUIRIES = new Set(["amount_needed", "points_needed"]); // nothing went wrong: it says what there is, and that a till says how much
+
 export const isGood = (answer) => answer.decision !== "refused";
 
 export function drawResult(answer, buttons) {
-  const [look, sign] = LOOK[answer.decision] ?? ["bad", "stop"];
+  const [look, sign] = ENQUIRIES.has(answer.reason) ? ["door", "keys"] : LOOK[answer.decision] ?? ["bad", "stop"];
   const opens = (answer.decision === "collecting" || answer.decision === "staging") && answer.compartment !== null;
   const mark = opens
     ? el("div", { class: "mark number" }, el("small", {}, t("result.door")), el("b", { "data-door": answer.compartment }, String(answer.compartment)))

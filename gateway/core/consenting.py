@@ -6,7 +6,6 @@ silence and a restart join nothing; nothing of a question is on the disk. What w
 (`MemberConsented`), committed with the row that joins. Touches: one for the answer, and the code.
 """
 
-import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +14,7 @@ from msgspec import Struct
 
 from gateway.clock import Clock
 from gateway.core.counter import Actor, Verdict
+from gateway.core.requests import own_id
 from gateway.events import CodePresented, MemberConsented, MemberRecognised, RedemptionReversed, Row, VoucherRedeemed
 from gateway.roll import Roll
 from gateway.rules import answers
@@ -98,7 +98,7 @@ class Consenting:
         return self._ask(verdict, answers.STANDING if agreed else answers.ASK, redemption=about, member_ref=row.member_ref, how=row.how)
 
     def _ask(self, verdict: Verdict, state: str, **about: object) -> Verdict:
-        question = self._put(verdict.station, state, ASK_S, Question(secrets.token_hex(8), state, 0), **about)
+        question = self._put(verdict.station, state, ASK_S, Question(own_id(), state, 0), **about)
         verdict.answer = msgspec.structs.replace(verdict.answer, consent=Asking(question.offer_id, IN_FORCE, state, ASK_S))
         return verdict
 

@@ -4,7 +4,6 @@ A till names what led to the sale where it can: redemptions, a hold, a pickup. W
 headquarters may know what this disk has forgotten; only what looks like a card's number and is nothing of ours stops the sale.
 """
 
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Container
 from typing import Final
@@ -16,7 +15,7 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.core.binding import Binding
 from gateway.core.counter import PRACTICE_ID, Actor, Verdict
-from gateway.core.requests import digest
+from gateway.core.requests import digest, own_id
 from gateway.core.returns import Returns
 from gateway.core.whose import NOBODY, Whose
 from gateway.events import SalePosted, SoldLine
@@ -94,7 +93,7 @@ class Receipts:
         captured, waiting = self._captured(asked.authorization_id)
         named = list(dict.fromkeys([*asked.redemption_ids, *captured]))
         row = SalePosted(
-            secrets.token_hex(8), asked.receipt_id, asked.station, actor.device, actor.staff, asked.currency, asked.lines,
+            own_id(), asked.receipt_id, asked.station, actor.device, actor.staff, asked.currency, asked.lines,
             named, waiting, asked.order_id, now, who.member_ref,
         )  # fmt: skip
         earned, pending = self._binding.earn(row, who)

@@ -5,7 +5,6 @@ Vouchers are not divided: only when the last piece of a sale comes back are the 
 why. Points are headquarters' to take back, since it gave them.
 """
 
-import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +13,7 @@ from msgspec import Struct
 
 from gateway.clock import Clock
 from gateway.core.counter import Actor, Verdict
-from gateway.core.requests import digest
+from gateway.core.requests import digest, own_id
 from gateway.events import PointsAccrued, RedemptionReversed, ReturnedLine, Row, SalePosted, SaleReturned
 from gateway.rules import answers
 from gateway.rules.answers import GivenBack, Pending, Returned
@@ -68,7 +67,7 @@ class Returns:
         is_whole = after(sale, asked.lines).is_empty
         rows, vouchers = self._vouchers(sale, reverse) if is_whole else ([], [])
         row = SaleReturned(
-            secrets.token_hex(8), sale.sale_id, sale.receipt_id, asked.refund_id, asked.station, actor.device, actor.staff, sale.currency,
+            own_id(), sale.sale_id, sale.receipt_id, asked.refund_id, asked.station, actor.device, actor.staff, sale.currency,
             asked.lines, is_whole, [one.redemption_id for one in vouchers if one.outcome == "reversed"],
             [one.redemption_id for one in vouchers if one.outcome not in ("reversed", "already_reversed")], now,
         )  # fmt: skip

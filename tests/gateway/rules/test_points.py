@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rules.points import DEFAULTS, PointsRate, RateError, RateUsed, encode_rate, rate_on, read_rate, read_rates, stated, used
+from gateway.events import RateUsed
+from gateway.rules.points import DEFAULTS, PointsRate, RateError, encode_rate, rate_on, read_rate, read_rates, stated, used
 
 DAY = datetime.date(2027, 1, 1)
 ROUNDINGS = {"down": ROUND_DOWN, "half_up": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN}

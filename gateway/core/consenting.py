@@ -115,7 +115,9 @@ class Consenting:
         if not question.member_ref:
             waiting = self._put(station, answers.CODE, CODE_S, question)
             asking = Asking(waiting.offer_id, IN_FORCE, answers.CODE, CODE_S)
-            return Verdict(answer=answers.decision("show_member", now.wall_us, consent=asking), station=station)
+            return Verdict(
+                answer=answers.decision("show_member", now.wall_us, consent=asking, redemption_id=_about(question)), station=station
+            )
         who, blank = (question.member_ref, question.how), Verdict(answer=answers.decision("joined", now.wall_us), station=station)
         if question.redemption is not None:
             return self._joined(blank, question.redemption, who, actor.device, [])
@@ -127,7 +129,7 @@ class Consenting:
     def _no(self, question: Question, station: str, actor: Actor) -> Verdict:
         now = self._clock.now()
         if question.state != answers.STANDING:
-            return Verdict(answer=answers.decision("not_joined", now.wall_us), station=station)
+            return Verdict(answer=answers.decision("not_joined", now.wall_us, redemption_id=_about(question)), station=station)
         row = MemberConsented(question.member_ref, BIND, False, IN_FORCE, question.how, None, station, actor.device, now)
         return Verdict(answer=answers.decision("consent_withdrawn", now.wall_us), station=station, rows=[row])
 
@@ -139,7 +141,7 @@ class Consenting:
         verdict.answer = (
             answers.refusal(refused, now.wall_us, reference=about.voucher_id)
             if refused
-            else answers.decision("joined", now.wall_us, reference=about.voucher_id, binding="bound")
+            else answers.decision("joined", now.wall_us, reference=about.voucher_id, binding="bound", redemption_id=about.redemption_id)
         )
         return verdict
 
@@ -169,3 +171,7 @@ class Consenting:
         for station, question in list(self._questions.items()):
             if question.redemption is not None and question.redemption.redemption_id == row.redemption_id:
                 del self._questions[station]
+
+
+def _about(question: Question) -> str:
+    return question.redemption.redemption_id if question.redemption is not None else ""

@@ -23,8 +23,7 @@ def shared(screen: Screen) -> Screen:
     if screen.answer is None:
         return screen
     plain = replace(
-        screen.answer, member=None, balance=None, balance_minor=None, uses_left=None, consent=None, binding="", priced=None, till_code="",
-        asking="", reference="", redemption_id="", unseen="", pending=(),
+        screen.answer, member=None, balance=None, balance_minor=None, uses_left=None, consent=None, binding="", priced=None, pending=(),
     )  # fmt: skip
     return replace(screen, answer=plain)
 

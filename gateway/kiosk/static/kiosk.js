@@ -24,7 +24,7 @@ const camera = new Camera();
 const witness = new Witness(station);
 const views = ["attract", "camera", "typing", "working", "pending", "result"];
 let shown = { number: -1, key: "", answer: null, problem: null, held: false };
-let nowUs = null, nowAt = 0, noticeTimer, idleTimer, stillTimer, endTimer;
+let nowUs = null, nowAt = 0, noticeTimer, idleTimer, stillTimer, endTimer, askTimer;
 
 function show(view) {
   if (view !== "camera") camera.stop($("video"));
@@ -48,6 +48,8 @@ function showAnswer(answer, number, showsS) {
   shown = { number, key, answer, problem: null, held: false };
   drawShown();
   painted(station, answer, () => shown.key === key && !$("result").hidden);
+  clearTimeout(askTimer);
+  if (answer.consent) askTimer = setTimeout(() => shown.key === key && unasked(), answer.consent.for_s * 1000);
   clearTimeout(endTimer);
   if (showsS > 0) endTimer = setTimeout(() => !shown.held && wipe(), showsS * 1000 + SLACK_MS);
 }
@@ -87,6 +89,12 @@ function drawShown() {
     $("result").replaceChildren(drawProblem(problem(), buttons));
   }
   show("result");
+}
+
+// A till's code or a pass stays longer than the question: what nobody answered goes from the page.
+function unasked() {
+  shown.answer = { ...shown.answer, consent: null };
+  drawShown();
 }
 
 function cameraButton() {

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.config import GatewayConfig
+from gateway.config import GatewayConfig, parse
 from gateway.events import ActionDenied, MemberBound, MemberConsented, PointsAccrued, SalePosted, VoucherRedeemed
 from gateway.signed import MemberEntry
 from tests.conftest import VirtualClock
@@ -120,6 +120,19 @@ async def test_only_the_stations_own_screen_answers_and_a_till_is_asked_nothing(
         body = {"offer_id": offer, "yes": True, "key": secrets.token_hex(16)} | wrong
         assert (await kiosk.ask("consent", **body)).status_code == 422
     assert (await touch(kiosk, used, yes=True))["decision"] == "show_member"
+
+
+async def test_the_tills_code_stays_on_the_screen_until_a_till_has_taken_it(shop_text: str, clock: VirtualClock, ledger_path: Path) -> None:
+    async with open_doors(parse(shop_text + "[till]\ncodes = true\n"), clock, signer=SIGNER) as doors:
+        assert await doors.shop.bring(whole(GOLD, issued_us=clock.now().wall_us)) == b"applied"
+        kiosk = await doors.kiosk()
+        used = await scan(kiosk, voucher_token(1))
+        assert used["till_code"] and used["consent"]
+        assert (await touch(kiosk, used, yes=True))["till_code"] == used["till_code"]
+        assert (await scan(kiosk, member_token()))["till_code"] == used["till_code"]
+        other = await scan(kiosk, voucher_token(2))
+        await scan(kiosk, other["till_code"].encode())
+        assert (await touch(kiosk, other, yes=False))["till_code"] == ""
 
 
 # ---------------------------------------------------------------- withdrawn

@@ -41,6 +41,8 @@ class Waiting(Struct, frozen=True):
 def bound(db: Connection, row: StoredRow, event: MemberBound) -> None:
     """A member was joined to a redemption. One that is only held is nobody's business here yet."""
     at_us = event.event_time.wall_us
+    if consents.is_withdrawn(db, event.member_ref, at_us):
+        return  # the shop had not heard of it
     saw(db, row, event.member_ref, at_us)
     if event.redemption_id is not None:
         db.execute(
@@ -137,8 +139,10 @@ def credit(db: Connection, looked: Iterable[Waiting], found: Found, through: int
         ).fetchone()
         if open_ is None:
             continue
-        if ref is not None and sale.member_ref is None and consents.is_withdrawn(db, ref, open_[2]):
-            db.execute("UPDATE accruals SET state = 'declined', phone_ref = NULL WHERE gateway = ? AND sale_id = ?", place)
+        if ref is not None and consents.is_withdrawn(db, ref, open_[2]):
+            db.execute(
+                "UPDATE accruals SET state = 'declined', member_ref = NULL, phone_ref = NULL WHERE gateway = ? AND sale_id = ?", place
+            )
             continue
         points = rates.of_sale(db, *place, open_[1]).earned(open_[0] - returns.returned_minor(db, *place))
         if ref is None or not _enter(db, (sale.gateway, "sale", sale.sale_id), ref, points, open_[2], now_us):

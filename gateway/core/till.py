@@ -124,7 +124,7 @@ class Till:
             ConflictingKey: That key was another request.
         """
         shown = _shown(key, "consent", station, actor)
-        parts = ("yes" if yes else "no",)
+        parts = (str(yes),)
         return self._once(key, "consent", offer_id, shown, actor, parts, lambda: self.consents.answer(offer_id, station, actor, yes=yes))
 
     def take_back(self, asked: Returning, *, key: str, actor: Actor) -> Awaitable[bytes]:

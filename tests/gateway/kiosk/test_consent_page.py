@@ -10,6 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from gateway.config import GatewayConfig
 from gateway.core import consenting, stations
 from gateway.events import MemberBound, MemberConsented, VoucherRedeemed
+from gateway.token import Flag
 from tests.conftest import VirtualClock
 from tests.gateway.core.lending import MONEY, Lender
 from tests.gateway.core.roll_of import GOLD, OTHER, OTHER_CODE, PLAIN, REF, SIGNER, member_token, whole
@@ -96,6 +97,9 @@ async def test_who_owns_it_sees_points_and_money_with_their_time_and_nobody_else
     await doors.shop.present(member_token())
     await expect(page.locator(".points.stale")).to_contain_text("資料較舊，更新於")
     await expect(page.locator("#consent-yes")).to_contain_text("要，記入會員")  # asked anew
+    face = voucher_token(9, flags=Flag.PARTIAL, value_minor=500)
+    assert (await (await doors.till()).redeem(face, amount_minor=180))["balance_minor"] == 320
+    await expect(page.locator(".left")).to_have_text("餘額NT$320")
     lender = Lender(doors.shop, 500)
     await lender.line(True)
     serving = asyncio.ensure_future(lender.serve())

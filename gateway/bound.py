@@ -4,6 +4,8 @@ A member is named by a random reference. Of a telephone number nobody here knows
 and the sale: no two rows show that they are of one person, and once the key is erased nothing leads back.
 """
 
+from msgspec import Struct
+
 from gateway.moments import Event, Instant
 
 
@@ -23,6 +25,16 @@ class MemberBound(Event, frozen=True):
     event_time: Instant
 
 
+class RateUsed(Struct, frozen=True):
+    """The rate a sale's points were reckoned by, as `gateway.rules.points.PointsRate` had it."""
+
+    version: int  # headquarters' number; 0: none was published
+    points: int
+    per_minor: int
+    rounding: str
+    most_points: int | None
+
+
 class PointsAccrued(Event, frozen=True):
     """A sale earns its member points. Headquarters credits them, once for each sale."""
 
@@ -34,6 +46,8 @@ class PointsAccrued(Event, frozen=True):
     currency: str
     station: str
     event_time: Instant
+    points: int | None = None  # by that rate; None: a release that stated neither, so headquarters reckons by the default
+    rate: RateUsed | None = None
 
 
 class RevisitAsked(Event, frozen=True):

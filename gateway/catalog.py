@@ -14,6 +14,7 @@ from gateway.codes import CodeKind, Recognised, short_identifier
 from gateway.errors import MalformedFrame
 from gateway.roll import Roll
 from gateway.rules.definitions import Campaigns, read_campaigns
+from gateway.rules.points import PointsRate, read_rates
 from gateway.signed import (
     ANYWHERE_NAME,
     DOCUMENT_NAMES,
@@ -54,6 +55,7 @@ class Catalog:
         self.orders: dict[str, Order] = {}
         self.staff: dict[str, Staff] = {}
         self.campaigns = Campaigns()
+        self.rates: tuple[PointsRate, ...] = ()  # of points
         self.roll = Roll()
         self.anywhere = Known()
         self.revoked_devices: frozenset[str] = frozenset()
@@ -105,11 +107,18 @@ class Catalog:
         elif document.name in MEMBER_NAMES:
             self.roll.apply(document)
         elif document.name == "campaigns":
-            self.campaigns = read_campaigns(bytes(one) for one in document.campaigns)
-            for error in self.campaigns.problems:
-                log.warning("campaign %s is not served: %s. %s", error.campaign, error.problem, error.hint)
+            self._apply_campaigns(document)
         elif document.name == ANYWHERE_NAME:
             self.anywhere = known(document.anywhere, document.issued_us)
         elif document.name == "devices":
             self.revoked_devices = frozenset(document.devices)
             self.retired = document.retired
+
+    def _apply_campaigns(self, document: Document) -> None:
+        """Each definition is read for itself: one that this release does not know is reported, the others are served."""
+        self.campaigns = read_campaigns(bytes(one) for one in document.campaigns)
+        for error in self.campaigns.problems:
+            log.warning("campaign %s is not served: %s. %s", error.campaign, error.problem, error.hint)
+        self.rates, unread = read_rates(bytes(one) for one in document.rates)
+        for problem in unread:
+            log.warning("a rate of points is not in force: %s. %s", problem.problem, problem.hint)

@@ -18,7 +18,9 @@ from gateway.assigned import Released as Released
 from gateway.assigned import SettledThrough as SettledThrough
 from gateway.bound import MemberBound as MemberBound
 from gateway.bound import PointsAccrued as PointsAccrued
+from gateway.bound import RateUsed as RateUsed
 from gateway.bound import RevisitAsked as RevisitAsked
+from gateway.consented import MemberConsented as MemberConsented
 from gateway.membership import LookupsLocked as LookupsLocked
 from gateway.membership import LookupsUnlocked as LookupsUnlocked
 from gateway.membership import MemberLookedUp as MemberLookedUp
@@ -28,6 +30,8 @@ from gateway.moments import Instant as Instant
 from gateway.moments import TimeTrust as TimeTrust
 from gateway.posted import SalePosted as SalePosted
 from gateway.posted import SoldLine as SoldLine
+from gateway.returned import ReturnedLine as ReturnedLine
+from gateway.returned import SaleReturned as SaleReturned
 from gateway.risked import OpenCodeHeld as OpenCodeHeld
 from gateway.risked import OpenCodeUsed as OpenCodeUsed
 from gateway.risked import RiskHeld as RiskHeld
@@ -353,6 +357,8 @@ Row = (
     | ResultShown
     | UnseenHonoured
     | TillCodeRung
+    | MemberConsented
+    | SaleReturned
 )
 
 _TRAFFIC: Final = (VisitStarted, VisitEnded, OccupancyEstimated)

@@ -24,6 +24,9 @@ from gateway.claimed import Grant as Grant
 from gateway.claimed import Lend as Lend
 from gateway.claimed import Recall as Recall
 from gateway.errors import MalformedFrame
+from gateway.memberlist import CONSENTS as CONSENTS
+from gateway.memberlist import MemberEntry as MemberEntry
+from gateway.memberlist import MemberList as MemberList
 
 TAG_B: Final = 4
 SIGNATURE_B: Final = 64
@@ -341,31 +344,6 @@ class Opening(Struct, frozen=True):
     settled_s: int = 0  # the highest settled mark HQ has of this box, from whatever line
 
 
-class MemberEntry(Struct, frozen=True, array_like=True):
-    """A member as a shop is told: no name, no number, nothing to reach them by."""
-
-    member_ref: str
-    phone: str  # `phones.phone_key` of their number; empty: known by code or card only
-    code: str  # `voucher_ref` form of their code's identifier
-    tier: str
-    consents: list[str]  # of `CONSENTS`
-    points: int
-    tags: list[tuple[str, int]] = field(default_factory=list)  # a word for staff, and until when (seconds since 1970 UTC)
-
-
-CONSENTS: Final = ("bind", "beacon", "preferences", "marketing")
-
-
-class MemberList(Struct, frozen=True):
-    """The members of a region, or those who have changed since a whole list."""
-
-    region: str  # ISO 3166 country whose telephone numbers are meant when no country is typed
-    secret: str = ""  # `wrapped` for this box: the key of telephone numbers and cards
-    base: int = 0  # of "members_recent": the version of "members" it goes on top of
-    entries: list[MemberEntry] = field(default_factory=list)
-    cards: list[tuple[str, str]] = field(default_factory=list)  # `phones.card_key` of an old card, and whose it is
-
-
 class Document(Struct, frozen=True):
     """A whole, versioned document for one box. Exactly the lists its name stands for are filled."""
 
@@ -383,6 +361,7 @@ class Document(Struct, frozen=True):
     limits: list[CampaignLimit] = field(default_factory=list)  # in "vouchers", beside them
     opening: Opening | None = None  # in "opening" only; its version is the opening's number
     campaigns: list[msgspec.Raw] = field(default_factory=list)  # each read for itself, by `gateway.rules.definitions`
+    rates: list[msgspec.Raw] = field(default_factory=list)  # in "campaigns", beside them; read by `gateway.rules.points`
     members: MemberList | None = None  # in "members" (all of them) and "members_recent" (who has changed since)
     anywhere: Anywhere | None = None  # in "anywhere" only
 

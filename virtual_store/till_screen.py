@@ -18,6 +18,7 @@ HELP: Final = (
     "  [b]c[/b]  結帳          capture 保留中的票券，送出銷售  check out: capture what is held, post the sale\n"
     "  [b]v[/b]  取消          void 保留中的票券               void what is held\n"
     "  [b]r[/b]  退回          reverse 上一筆核銷              reverse the last redemption\n"
+    "  [b]b[/b]  退貨          returns 上一筆銷售全部退回      bring all of the last sale back\n"
     "  [b]? q[/b]              說明、離開                      help, leave"
 )
 SECRET: Final = ("code",)  # not shown in full
@@ -37,12 +38,13 @@ class Screen:
         self._basket: list[tuple[str, int]] = []
         self._held: dict[str, Any] | None = None
         self._last = ""  # redemption
+        self._sold: tuple[str, list[dict[str, Any]]] = ("", [])  # the last sale
         self._phone = ""
 
     def run(self) -> None:
         """Until `q` or the end of the lines."""
         self._console.print(HELP)
-        verbs: dict[str, Callable[[], None]] = {"c": self._capture, "v": self._void, "r": self._reverse}
+        verbs: dict[str, Callable[[], None]] = {"c": self._capture, "v": self._void, "r": self._reverse, "b": self._bring_back}
         while True:
             try:
                 line = self._ask().strip()
@@ -104,7 +106,8 @@ class Screen:
         lines = [{"sku": f"ITEM-{at}", "quantity": 1, "price_minor": minor} for at, (_, minor) in enumerate(self._basket, 1)]
         member = {"consent": True, "phone": self._phone} if self._phone else None
         receipt, named = f"R{secrets.token_hex(6)}", [redemption_id] if redemption_id else []
-        self._show(self._till.settle("sales", receipt_id=receipt, lines=lines, redemption_ids=named, member=member))
+        said = self._show(self._till.settle("sales", receipt_id=receipt, lines=lines, redemption_ids=named, member=member))
+        self._sold = (str(said.get("reference") or ""), lines) if said.get("decision") == "sale_posted" else self._sold
         self._basket, self._phone = [], ""
 
     def _redeem_held(self) -> str:
@@ -126,6 +129,12 @@ class Screen:
     def _reverse(self) -> None:
         if self._last:
             self._show(self._till.settle("reverse", redemption_id=self._last))
+
+    def _bring_back(self) -> None:
+        sale_id, lines = self._sold
+        if sale_id:
+            back = [{"line": at, **line} for at, line in enumerate(lines, 1)]
+            self._show(self._till.settle("returns", refund_id=f"B{secrets.token_hex(6)}", sale_id=sale_id, lines=back))
 
     def _show(self, exchange: Exchange) -> dict[str, Any]:
         body = {name: value[:12] + "…" if name in SECRET and len(value) > 12 else value for name, value in exchange.body.items()}

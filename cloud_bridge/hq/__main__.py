@@ -34,6 +34,7 @@ from cloud_bridge.hq.member_office import MemberOffice, erase_all, seal_missing
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
 from cloud_bridge.hq.promotions import Promotions, campaign_routes
+from cloud_bridge.hq.rate_api import Rates, rate_routes
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Lines
@@ -121,7 +122,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     more = [backup_routes(kept, store, clock), campaign_routes(promotions), bulk_routes(office), clearing_routes(office, authority)]
     people = MemberOffice(store, press, ingest, clock, erasing)
     earned = Accounts(store, press, ingest, clock)
-    more += [member_routes(people), account_routes(earned)]
+    more += [member_routes(people), account_routes(earned), rate_routes(Rates(store, press, ingest, clock))]
     more.append(anywhere_routes(office))
     app = application(office, fleet, token, options, more)
     server = _Server(_uvicorn_config(app, options, ports))

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Query
 from pydantic import StringConstraints
 
-from cloud_bridge.hq import accounts, devices, members, reports
+from cloud_bridge.hq import accounts, consents, devices, members, reports, returns
 from cloud_bridge.hq.api import Level
 from cloud_bridge.hq.assignments import is_destroyed
 from cloud_bridge.hq.documents import Press
@@ -75,12 +75,13 @@ class Accounts:
         through = accounts.newest(db)
         looked, found = accounts.resolve(db, accounts.waiting(db, through))
         told_us = min(self.told(db).values(), default=0) if accounts.is_due(db, FAR_US) else 0
-        return through, looked, found, told_us if accounts.is_due(db, told_us) else 0, accounts.untold(db)
+        untold = accounts.untold(db) or consents.untold(db) or returns.is_due(db)
+        return through, looked, found, told_us if accounts.is_due(db, told_us) else 0, untold
 
     def _settle(self, db: Connection, looked: list[accounts.Waiting], found: accounts.Found, through: int, told_us: int) -> list[BoxRow]:
         now_us = self._clock.now().wall_us
         regions = accounts.credit(db, looked, found, through, now_us)
-        regions |= accounts.settle(db, told_us, now_us) | accounts.tell(db)
+        regions |= accounts.settle(db, told_us, now_us) | returns.settle(db, now_us) | accounts.tell(db) | consents.tell(db)
         return seal_members(db, self._press, regions, now_us) if regions else []
 
 

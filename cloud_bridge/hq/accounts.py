@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from cloud_bridge.hq import assignments, members
+from cloud_bridge.hq import assignments, consents, members, owing, rates, returns
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import MemberBound, MemberRecognised, PointsAccrued, RevisitAsked
@@ -18,7 +18,6 @@ from gateway.phones import sale_ref
 from gateway.rules.revisit import DAY_US, SAME_VISIT_US
 from gateway.token import points_ref
 
-MINOR_PER_POINT: Final = {"TWD": 100, "HKD": 1_000}  # a point for each full NT$100, or HK$10
 MOST_AT_ONCE: Final = 200  # sales of one look
 MOST_HASHES: Final = 200_000  # of one look: less than a second
 Found = dict[tuple[str, str], str]  # gateway and sale to member
@@ -42,6 +41,8 @@ class Waiting(Struct, frozen=True):
 def bound(db: Connection, row: StoredRow, event: MemberBound) -> None:
     """A member was joined to a redemption. One that is only held is nobody's business here yet."""
     at_us = event.event_time.wall_us
+    if consents.is_withdrawn(db, event.member_ref, at_us):
+        return  # the shop had not heard of it
     saw(db, row, event.member_ref, at_us)
     if event.redemption_id is not None:
         db.execute(
@@ -68,6 +69,7 @@ def accrued(db: Connection, row: StoredRow, event: PointsAccrued) -> None:
                 event.event_time.wall_us, row.received_us,
             ),
         )  # fmt: skip
+        rates.note(db, row.gateway, event)
 
 
 def asked(db: Connection, row: StoredRow, event: RevisitAsked) -> None:
@@ -137,7 +139,12 @@ def credit(db: Connection, looked: Iterable[Waiting], found: Found, through: int
         ).fetchone()
         if open_ is None:
             continue
-        points = open_[0] // MINOR_PER_POINT.get(open_[1], MINOR_PER_POINT["TWD"])
+        if ref is not None and consents.is_withdrawn(db, ref, open_[2]):
+            db.execute(
+                "UPDATE accruals SET state = 'declined', member_ref = NULL, phone_ref = NULL WHERE gateway = ? AND sale_id = ?", place
+            )
+            continue
+        points = rates.of_sale(db, *place, open_[1]).earned(open_[0] - returns.returned_minor(db, *place))
         if ref is None or not _enter(db, (sale.gateway, "sale", sale.sale_id), ref, points, open_[2], now_us):
             db.execute("UPDATE accruals SET tried = ? WHERE gateway = ? AND sale_id = ?", (through, *place))
             continue
@@ -168,10 +175,16 @@ def _enter(db: Connection, source: tuple[str, str, str], member_ref: str, points
         return False
     sql = "INSERT INTO point_entries VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, source, source_id) DO NOTHING"
     if db.execute(sql, (*source, member_ref, points, at_us, now_us)).rowcount and points:
-        members.change(db, member_ref, {"points": held.points + points})
+        owes = owing.owed(db, member_ref)
+        before = owing.net(db, member_ref) if owes else 0
+        if not owes:
+            members.change(db, member_ref, {"points": held.points + points})
         earned = db.execute("SELECT CAST(sum(points) AS BIGINT) FROM point_entries WHERE member_ref = ?", (member_ref,)).fetchone()[0]
         voucher_id = assignments.earn(db, member_ref, int(earned), now_us)
         db.execute("INSERT INTO point_accounts VALUES (?, ?, 0) ON CONFLICT (voucher_id) DO NOTHING", (voucher_id, member_ref))
+        if owes:  # the account has paid of its debt what it could
+            owing.pay(db, member_ref)
+            owing.show(db, member_ref, before)
     return True
 
 
@@ -183,7 +196,10 @@ def moved(db: Connection, voucher_id: str, points: int) -> None:
     found = db.execute("SELECT member_ref FROM point_accounts WHERE voucher_id = ?", (voucher_id,)).fetchone()
     if found is not None:
         held = members.one(db, found[0])
-        members.change(db, held.member_ref, {"points": max(0, held.points + points)})
+        if owing.owed(db, held.member_ref):
+            owing.show(db, held.member_ref, owing.net(db, held.member_ref) - points)
+        else:
+            members.change(db, held.member_ref, {"points": max(0, held.points + points)})
         db.execute("UPDATE point_accounts SET untold = 1 WHERE voucher_id = ?", (voucher_id,))
 
 
@@ -250,7 +266,7 @@ def account(db: Connection, member_ref: str) -> dict[str, Any]:
     earned, waiting_sales, revisits = (int(db.execute(one, (member_ref,)).fetchone()[0]) for one in (sums, open_, pending))
     return {
         "member_ref": member_ref, "account": points_ref(member_ref), "earned": earned, "entries": entries, "waiting_sales": waiting_sales,
-        "pending_revisits": revisits,
+        "pending_revisits": revisits, "owed": owing.owed(db, member_ref),
     }  # fmt: skip
 
 

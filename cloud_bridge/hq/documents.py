@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import campaigns, devices, issuers, members, risks, shapes
+from cloud_bridge.hq import campaigns, devices, issuers, members, rates, risks, shapes
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
@@ -268,7 +268,7 @@ class Press:
         return max((found[0] if found else 0) + 1, self._floor)
 
     def _put(self, db: Connection, document: Document) -> None:
-        sealed = seal(DOCUMENT_TAG, document, self._authority.root)
+        sealed = seal(DOCUMENT_TAG, rates.added(db, document), self._authority.root)
         db.execute(
             "INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (gateway, name) DO UPDATE SET version = excluded.version,"
             " sealed = excluded.sealed",

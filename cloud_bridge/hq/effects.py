@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import accounts, assignments, devices, joining, openings, screened, shared, timing
+from cloud_bridge.hq import accounts, assignments, consents, devices, joining, openings, returns, screened, shared, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -21,6 +21,7 @@ from gateway.events import (
     EpochAdmitted,
     IntentSettled,
     MemberBound,
+    MemberConsented,
     MemberRecognised,
     OpenCodeUsed,
     ParcelCollected,
@@ -33,6 +34,7 @@ from gateway.events import (
     RiskTaken,
     Row,
     SalePosted,
+    SaleReturned,
     SettledThrough,
     TillCodeRung,
     UnseenHonoured,
@@ -212,6 +214,8 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     MemberRecognised: accounts.recognised,
     PointsAccrued: accounts.accrued,
     RevisitAsked: accounts.asked,
+    SaleReturned: returns.returned,
+    MemberConsented: consents.said,
     UnseenHonoured: screened.honoured,
     TillCodeRung: screened.rung,
     CompartmentOpenIntended: _intended,

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import accounts
+from cloud_bridge.hq import accounts, consents
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import CompartmentOpenIntended, ParcelCollected, SalePosted, TimeTrust, VoucherRedeemed
 
@@ -58,6 +58,8 @@ def sold(db: Connection, row: StoredRow, event: SalePosted) -> None:
     ).fetchone()
     if again:  # a box with an old image of its disk has forgotten that it took this receipt
         return
+    if event.member_ref is not None and consents.is_withdrawn(db, event.member_ref, event.event_time.wall_us):
+        event = msgspec.structs.replace(event, member_ref=None)  # the shop had not heard of it
     of_redemption = _join(db, row.gateway, event, "redemption", event.redemption_ids or [event.authorization_id])
     member_ref = event.member_ref or _member_of(db, row.gateway, event.redemption_ids)
     of_pickup = _join(db, row.gateway, event, "pickup", [event.order_id])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from cloud_bridge.hq import issuers, members, registry
+from cloud_bridge.hq import consents, issuers, members, registry
 from cloud_bridge.hq.documents import Press, new_identifier
 from cloud_bridge.hq.erasing import Erasing
 from cloud_bridge.hq.ingest import Ingest
@@ -78,7 +78,7 @@ class MemberOffice:
         Raises:
             RefusedAsk: As `members.change`.
         """
-        return await self._change(lambda db, _: members.change(db, member_ref, said), lambda row: row.region)
+        return await self._change(lambda db, now_us: consents.change(db, member_ref, said, now_us), lambda row: row.region)
 
     async def tag(self, member_ref: str, word: str, not_after_s: int) -> MemberRow:
         """Put a word for staff beside a member, until a time.

@@ -150,7 +150,7 @@ def expire(db: Connection, now_s: int) -> set[str]:
 def erase(db: Connection, member_ref: str) -> str | None:
     """Delete all there is of a member but the rows that name them by reference; their region, or None: there was no such member."""
     found = db.execute("DELETE FROM members WHERE member_ref = ? RETURNING region", (member_ref,)).fetchone()
-    for table in ("member_tags", "member_cards", "voucher_members", "point_accounts", "checkins"):
+    for table in ("member_tags", "member_cards", "voucher_members", "point_accounts", "checkins", "member_consents", "point_debts"):
         db.execute(f"DELETE FROM {table} WHERE member_ref = ?", (member_ref,))  # noqa: S608 - constant text
     return None if found is None else str(found[0])
 
@@ -219,11 +219,18 @@ def _entries(db: Connection, region: str, after: int, now_s: int) -> list[Member
     )
     for ref, word, until_s in db.execute(tagged, (region, after, now_s)):
         tags[ref].append((word, until_s))
+    said: dict[str, list[tuple[str, bool, int]]] = defaultdict(list)
+    words = (
+        "SELECT c.member_ref, c.consent, c.given, c.at_us FROM member_consents c JOIN members m ON m.member_ref = c.member_ref"
+        " WHERE m.region = ? AND m.change > ? ORDER BY c.consent"
+    )
+    for ref, consent, given, at_us in db.execute(words, (region, after)):
+        said[ref].append((consent, bool(given), at_us))
     entries = []
     for ref, key, code, tier, consents, points in found:
         agreed = _words(consents)
         shown = tags[ref] if "preferences" in agreed else []  # staff see them with consent only, so shops are not told otherwise
-        entries.append(MemberEntry(ref, key or "", code, tier, agreed, points, shown))
+        entries.append(MemberEntry(ref, key or "", code, tier, agreed, points, shown, said[ref]))
     return entries
 
 

@@ -670,3 +670,52 @@ CREATE TABLE IF NOT EXISTS point_accounts (  -- whose points lie in which balanc
     untold INTEGER NOT NULL              -- points were spent or came back, and shops have not been told yet
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS point_accounts_member ON point_accounts (member_ref);
+
+CREATE TABLE IF NOT EXISTS member_consents (  -- the last word of a member on a consent, here or at a shop's screen
+    member_ref TEXT NOT NULL,
+    consent TEXT NOT NULL,               -- of `gateway.signed.CONSENTS`
+    given INTEGER NOT NULL,              -- 0: withdrawn
+    text_version TEXT NOT NULL,          -- of the text on the screen; '' where headquarters was told
+    gateway TEXT NOT NULL,               -- '' where headquarters was told
+    at_us INTEGER NOT NULL,
+    untold INTEGER NOT NULL,             -- shops have not been told yet
+    PRIMARY KEY (member_ref, consent)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS sale_returns (  -- goods of a sale that came back; never more than was sold, whatever an old disk took twice
+    gateway TEXT NOT NULL,
+    return_id TEXT NOT NULL,
+    sale_id TEXT NOT NULL,
+    till TEXT NOT NULL,
+    refund_id TEXT NOT NULL,             -- the till's slip
+    station TEXT NOT NULL,
+    staff TEXT,
+    lines TEXT NOT NULL,                 -- JSON list of line, SKU, quantity, price: as they count
+    minor INTEGER NOT NULL,              -- paid back, as far as it counts
+    over_minor INTEGER NOT NULL,         -- paid back beyond what was left of the sale
+    state TEXT NOT NULL,                 -- 'waiting' until points were looked at, 'settled', or 'unknown_sale'
+    points INTEGER NOT NULL,             -- taken back
+    at_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, return_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sale_returns_sale ON sale_returns (gateway, sale_id);
+CREATE INDEX IF NOT EXISTS sale_returns_state ON sale_returns (state);
+
+CREATE TABLE IF NOT EXISTS point_debts ( -- points to be taken back that were spent, or lie with shops
+    member_ref TEXT PRIMARY KEY,
+    points INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS point_rates ( -- how many points a sale earns; every version is kept
+    version INTEGER PRIMARY KEY,
+    definition TEXT NOT NULL,            -- JSON of `gateway.rules.points.PointsRate`
+    published_us INTEGER NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS accrual_rates (  -- the rate a sale's row stated; none: a row of before rates were stated
+    gateway TEXT NOT NULL,
+    sale_id TEXT NOT NULL,
+    rate TEXT NOT NULL,                  -- JSON of `gateway.bound.RateUsed`
+    PRIMARY KEY (gateway, sale_id)
+) WITHOUT ROWID;

@@ -28,7 +28,7 @@ MOST_ROWS: Final = 500
 
 
 class Amount(Struct):
-    """So many sales, and what they came to."""
+    """So many sales, and what they came to, less what came back of them since."""
 
     sales: int = 0
     minor: int = 0
@@ -64,6 +64,7 @@ class Shop(Struct, kw_only=True):
     gateway: str
     currency: str
     all: Amount = field(default_factory=Amount)
+    returned_minor: int = 0  # of these sales; taken off wherever an amount stands here
     redemption: Side = field(default_factory=Side)
     pickup: Side = field(default_factory=Side)
     other: Amount = field(default_factory=Amount)
@@ -90,7 +91,10 @@ _CHOSEN: Final = (
 )
 _SIDES: Final = (
     " SELECT c.gateway, c.currency, c.of_redemption, c.of_pickup, r.stand, r.how, p.stand, p.how,"
-    " CASE WHEN c.member_ref IS NULL THEN 0 ELSE 1 END, count(*), CAST(sum(c.total_minor) AS BIGINT) FROM chosen c"
+    " CASE WHEN c.member_ref IS NULL THEN 0 ELSE 1 END, count(*), CAST(sum(c.total_minor - coalesce(t.minor, 0)) AS BIGINT),"
+    " CAST(sum(coalesce(t.minor, 0)) AS BIGINT) FROM chosen c"
+    " LEFT JOIN (SELECT gateway, sale_id, sum(minor) AS minor FROM sale_returns GROUP BY gateway, sale_id) t"
+    " ON t.gateway = c.gateway AND t.sale_id = c.sale_id"
     " LEFT JOIN (SELECT gateway, sale_id, max(stand) AS stand, max(how) AS how FROM followed WHERE kind = 'redemption'"
     " GROUP BY gateway, sale_id) r ON r.gateway = c.gateway AND r.sale_id = c.sale_id"
     " LEFT JOIN (SELECT gateway, sale_id, max(stand) AS stand, max(how) AS how FROM followed WHERE kind = 'pickup'"
@@ -160,10 +164,11 @@ def _span(first: str, last: str, timezone: str, now_us: int) -> tuple[int, int]:
 
 
 def _add(shops: dict[tuple[str, str], Shop], found: Iterable[tuple[Any, ...]], stores: dict[str, str]) -> None:
-    for gateway, currency, of_redemption, of_pickup, r_stand, r_how, p_stand, p_how, known, sales, minor in found:
+    for gateway, currency, of_redemption, of_pickup, r_stand, r_how, p_stand, p_how, known, sales, minor, back in found:
         store = stores[gateway]
         shop = shops.setdefault((store, currency), Shop(store=store, gateway=gateway, currency=currency))
         shop.all.add(sales, minor)
+        shop.returned_minor += back
         sides = ((shop.redemption, of_redemption, r_stand, r_how), (shop.pickup, of_pickup, p_stand, p_how))
         counted = [_count(side, why, stand, how, bool(known), sales, minor) for side, why, stand, how in sides]
         if not any(counted):

@@ -70,6 +70,7 @@ def _key(kind: str, event: dict[str, Any]) -> str:
         "LineChanged": "up" if event.get("up") else "down",
         "CompartmentOpenIntended": event.get("purpose"),
         "AuthorizationEnded": event.get("outcome"),
+        "MemberConsented": "given" if event.get("given") else "withdrawn",
         "DoorOpened": "forced" if event.get("intent_id") is None else "expected",
     }
     return f"event.{kind}.{parts[kind]}" if kind in parts else f"event.{kind}"
@@ -120,6 +121,8 @@ MARKS: Final[dict[str, tuple[str, str]]] = {
     "ActionDenied": ("✕", "warn"),
     "SalePosted": ("$", "good"),
     "MemberBound": ("+", "calm"),
+    "MemberConsented": ("+", "calm"),
+    "SaleReturned": ("↩", "calm"),
     "PointsAccrued": ("+", "calm"),
     "RevisitAsked": ("?", "calm"),
     "MemberRecognised": ("☺", "calm"),

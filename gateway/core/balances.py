@@ -288,6 +288,7 @@ class Balances:
         told = Balance(
             unit=account.unit, taken=taken, offered=min(part.wanted, part.share.free), short=max(0, part.wanted - part.share.free),
             short_reason=part.why, here=left, ends_s=part.share.ends_s or None, known=known, known_age_s=age_s,
+            is_stale=age_s is not None and age_s > balance.STALE_S,
         )  # fmt: skip
         return msgspec.structs.replace(answer, balance=told, uses_left=None, balance_minor=None if account.points else left)
 

@@ -19,6 +19,7 @@ from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, recognise
 from gateway.config import StoreTable
+from gateway.core.consenting import Consenting
 from gateway.core.counter import Asked, Verdict
 from gateway.core.members import Asker, Found, Locked, Members, NotFound
 from gateway.core.requests import OURS
@@ -38,7 +39,7 @@ from gateway.events import (
     VoucherAuthorized,
     VoucherRedeemed,
 )
-from gateway.rules import answers, windows
+from gateway.rules import answers, points, windows
 from gateway.rules.answers import Pending
 from gateway.rules.basket import Count
 from gateway.rules.bound import BoundUses
@@ -80,6 +81,7 @@ class Binding:
         self._campaigns: tuple[Campaigns, dict[int, Campaign]] = (Campaigns(), {})
         self.book = BoundUses(self._zone)
         self.visits = Visits()
+        self.consents = Consenting(catalog.roll, clock, self._join_late)
 
     def print_(self, whose: Whose) -> str:
         """What of it makes a request another one. Of what could be guessed only a keyed hash or nothing."""
@@ -98,6 +100,7 @@ class Binding:
         """Name the rows this lives on: `tell(fold, *kinds)`."""
         tell(self.book.fold, MemberBound, RedemptionReversed, AuthorizationEnded)
         tell(self.visits.fold, MemberRecognised, MemberBound, SalePosted, RevisitAsked)
+        self.consents.live_on(tell)
 
     # ------------------------------------------------------------ who
 
@@ -108,11 +111,15 @@ class Binding:
         if not whose.consent:
             return Resolved(state=DECLINED)
         if whose.phone is None:
-            return self._by_code(whose)
+            return self._unless_withdrawn(self._by_code(whose))
         found = self._members.by_phone(whose.phone, asker)
         if isinstance(found, Found):
-            return Resolved(found.member.member_ref, "phone", BOUND, found.rows)
+            return self._unless_withdrawn(Resolved(found.member.member_ref, "phone", BOUND, found.rows))
         return Resolved(state=found.reason, rows=() if isinstance(found, Locked) else found.rows)
+
+    def _unless_withdrawn(self, who: Resolved) -> Resolved:
+        """A till's word that somebody agreed does not undo that they withdrew it themselves."""
+        return Resolved(state="consent_withdrawn", rows=who.rows) if self.consents.is_withdrawn(who.member_ref) else who
 
     def resolve_for_sale(self, whose: Whose) -> Resolved:
         """Who earns. A number is not looked up for anybody to see: known or not, points are pending."""
@@ -122,6 +129,8 @@ class Binding:
         if key is None:
             return Resolved(state="not_a_number" if self._members.is_told else "no_members")
         known = self._catalog.roll.by_phone(key)
+        if known is not None and self.consents.is_withdrawn(known.member_ref):
+            known = None  # the answer must not tell: headquarters, which knows, credits nothing
         return Resolved(None if known is None else known.member_ref, "phone", BY_NUMBER, phone_key=key if known is None else None)
 
     def _by_code(self, whose: Whose) -> Resolved:
@@ -151,9 +160,29 @@ class Binding:
     def judged(self, code: CodePresented, station: str, staff: str | None, asked: Asked, judge: Judging) -> Verdict:
         """Decide on a code for whoever it is for."""
         who = self.resolve(asked.whose, Asker(station, staff, asked.device))
+        waiting = self.consents.waiting(code, station) if asked.whose is NOBODY and staff is None else None
+        if waiting is not None:
+            who = self._unless_withdrawn(Resolved(*waiting, BOUND))
         if who.member_ref is not None:
             asked = msgspec.structs.replace(asked, member_ref=who.member_ref)
-        return self.bind(judge(code, station, staff, self._clock, asked), who, code.presentation_id)
+        verdict = self.bind(judge(code, station, staff, self._clock, asked), who, code.presentation_id)
+        return self._followed(verdict, code) if asked.whose is NOBODY and staff is None else verdict
+
+    def _followed(self, verdict: Verdict, code: CodePresented) -> Verdict:
+        """The verdict, once it is one, with what the screen asks after it."""
+        again = verdict.again
+        if verdict.wait is not None and again is not None:
+            verdict.again = lambda result: self._followed(again(result), code)
+            return verdict
+        return self.consents.follow(verdict, code)
+
+    def _join_late(self, taken: VoucherRedeemed, member_ref: str, how: str) -> tuple[list[Row], str]:
+        """Rows that join a redemption to a member who said so after it; or why it is not joined."""
+        if (refused := self._refusal(taken, member_ref)) is not None:
+            return [], refused
+        rows: list[Row] = [self._bound(taken, member_ref, how)]
+        self._revisit(rows, member_ref, taken.station)
+        return rows, ""
 
     def bind(self, verdict: Verdict, who: Resolved, presentation_id: str) -> Verdict:
         """The verdict with the member in its rows; or refused, if the campaign's limits say so."""
@@ -171,7 +200,7 @@ class Binding:
         if owner is not None and who.member_ref not in (None, owner):
             return self._refused(verdict, taken, "other_member", presentation_id)
         if owner is not None:
-            who = Resolved(owner, "voucher", BOUND)
+            who = self._unless_withdrawn(Resolved(owner, "voucher", BOUND))
         refused = self._refusal(taken, who.member_ref)
         if refused is not None:
             return self._refused(verdict, taken, refused, presentation_id)
@@ -239,9 +268,11 @@ class Binding:
         if who.member_ref is None and who.code_ref is None and who.phone_key is None:
             return [], ()
         phone_ref = None if who.phone_key is None else phones.sale_ref(who.phone_key, sale.sale_id)
+        earliest_us = self._clock.bounds_us()[0]
+        rate = points.rate_on(self._catalog.rates, sale.currency, windows.local_day(self._zone, earliest_us, earliest_us))
         rows: list[Row] = [
             PointsAccrued(sale.sale_id, who.member_ref, who.code_ref, phone_ref, sale.total_minor, sale.currency, sale.station,
-                          sale.event_time)
+                          sale.event_time, rate.earned(sale.total_minor), points.used(rate))
         ]  # fmt: skip
         pending = [Pending("points", POINTS_PENDING)]
         if who.member_ref is not None and who.how != "phone":  # by number nobody is told whether somebody is known

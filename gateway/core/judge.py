@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from gateway import codes, phones, verifiers
 from gateway.catalog import Catalog
 from gateway.clock import Clock
@@ -20,6 +22,7 @@ from gateway.signed import Order
 from gateway.token import Claims, Flag, TokenKind, VoucherClass
 from gateway.verifiers import Presented
 
+ENQUIRY: Final = Asked(Doing.VALIDATE)
 ORDER_STATES: Final = {
     pickup.State.DEPOSIT_OPENING: "staging",
     pickup.State.DEPOSIT_OPEN: "staging",
@@ -120,6 +123,9 @@ class Judge:
         if self._asked.want.points and (account := self.points_of(shown)) is not None:
             return self.lent(account, code, station, staff, self._asked)
         member = self.member(shown, code, station, staff) if self._asked.doing is not Doing.AUTHORIZE else None
+        if member is not None and member.answer.ok and (account := self.points_of(shown)) is not None:
+            lent = self.lent(account, code, station, staff, ENQUIRY)  # nothing is asked, written or taken: what may be spent here
+            member.answer = msgspec.structs.replace(member.answer, balance=lent.answer.balance)
         return member or self.refuse("not_a_voucher", code, station, staff, clock)
 
     def _short(self, found: Recognised, code: CodePresented, station: str, staff: str | None, clock: Clock) -> Verdict:

@@ -4,7 +4,6 @@ A till names what led to the sale where it can: redemptions, a hold, a pickup. W
 headquarters may know what this disk has forgotten; only what looks like a card's number and is nothing of ours stops the sale.
 """
 
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Container
 from typing import Final
@@ -16,12 +15,14 @@ from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.core.binding import Binding
 from gateway.core.counter import PRACTICE_ID, Actor, Verdict
-from gateway.core.requests import digest
+from gateway.core.requests import digest, own_id
+from gateway.core.returns import Returns
 from gateway.core.whose import NOBODY, Whose
 from gateway.events import SalePosted, SoldLine
 from gateway.rules import answers
 from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.rules.reasons import practised
+from gateway.rules.returned import till_of
 from gateway.rules.uses import Used
 
 MOST_KNOWN: Final = 50_000  # receipts; headquarters knows older ones
@@ -61,17 +62,19 @@ class Receipts:
         self._clock = clock
         self._used = used
         self._orders = orders
+        self.returns = Returns(clock, used)
         self._known: OrderedDict[tuple[str, str], str] = OrderedDict()  # till and receipt to sale
 
     def fold(self, row: SalePosted, place: RowPlace = NOWHERE) -> None:
         """Take a row, from the past or just decided."""
-        self._known[_till(row.device, row.staff), row.receipt_id] = row.sale_id
+        self._known[till_of(row.device, row.staff), row.receipt_id] = row.sale_id
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
     def live_on(self, tell: Callable[..., None]) -> None:
         """Name the rows that this and whoever buys lives on: `tell(fold, *kinds)`."""
         tell(self.fold, SalePosted)
+        self.returns.live_on(tell)
         self._binding.live_on(tell)
 
     def print_(self, asked: Posting, actor: Actor) -> bytes:
@@ -90,7 +93,7 @@ class Receipts:
         captured, waiting = self._captured(asked.authorization_id)
         named = list(dict.fromkeys([*asked.redemption_ids, *captured]))
         row = SalePosted(
-            secrets.token_hex(8), asked.receipt_id, asked.station, actor.device, actor.staff, asked.currency, asked.lines,
+            own_id(), asked.receipt_id, asked.station, actor.device, actor.staff, asked.currency, asked.lines,
             named, waiting, asked.order_id, now, who.member_ref,
         )  # fmt: skip
         earned, pending = self._binding.earn(row, who)
@@ -102,7 +105,7 @@ class Receipts:
 
     def _refusal(self, asked: Posting, actor: Actor) -> tuple[str | None, str]:
         """Why a sale is not taken, and the sale it was already."""
-        before = self._known.get((_till(actor.device, actor.staff), asked.receipt_id))
+        before = self._known.get((till_of(actor.device, actor.staff), asked.receipt_id))
         if before is not None:
             return "receipt_known", before
         strange = [one for one in asked.redemption_ids if self._used.redemption(one) is None]
@@ -116,7 +119,3 @@ class Receipts:
         """The redemption that came of a hold, or the hold, if nothing came of it yet."""
         hold = self._used.hold(authorization_id) if authorization_id else None
         return ([hold.redemption_id], None) if hold is not None and hold.redemption_id else ([], authorization_id)
-
-
-def _till(device: str | None, staff: str | None) -> str:
-    return device or f"staff {staff}"

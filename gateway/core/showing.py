@@ -34,6 +34,7 @@ TILL: Final = "pos"
 LISTED: Final = "till@"  # where codes come from that a till hands over in a list
 SCREENED: Final = ("scanner@", "typed@", "camera@", "picture@")  # somebody stands before the station's screen
 ANY: Final = None
+AFTER_IT: Final = ("show_member", "joined", "not_joined")  # decisions about a redemption that stood on the screen just before
 REPEATABLE: Final = ("already_redeemed", "exhausted")
 
 
@@ -126,7 +127,12 @@ class Showing:
 
     def _with_code(self, verdict: Verdict) -> Answer:
         answer = verdict.answer
-        if not self._shows_codes or answer.decision != "redeemed" or answer.practice:
+        if not self._shows_codes or answer.practice:
+            return answer
+        if answer.decision in AFTER_IT and answer.redemption_id:  # what the screen asked has hidden it, and the cashier may need it still
+            code = self.codes.of(answer.redemption_id)
+            return answer if self.codes.open(code) is None else msgspec.structs.replace(answer, till_code=code)
+        if answer.decision != "redeemed":
             return answer
         use = next((row for row in verdict.rows if isinstance(row, VoucherRedeemed)), None)
         if use is not None and needs_screen(use, self._is_till):

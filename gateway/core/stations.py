@@ -9,7 +9,7 @@ from gateway.rules.answers import Answer
 
 SHOWS_S: Final = {
     "redeemed": 8.0, "refused": 8.0, "collected": 6.0, "staged": 6.0, "collecting": 60.0, "staging": 60.0, "pending": 6.0,
-    "recognised": 6.0,
+    "recognised": 6.0, "joined": 6.0, "not_joined": 4.0, "consent_withdrawn": 6.0,
 }  # fmt: skip
 TILL_S: Final = 60.0  # until a cashier has scanned the screen
 ASKING_S: Final = 90.0  # time to take out a phone, scan the screen and hold the pass before the reader
@@ -40,6 +40,7 @@ class Stations:
         if station not in self._screens:
             return
         shows_s = ASKING_S if answer.asking else TILL_S if answer.till_code else SHOWS_S.get(answer.decision, 8.0)
+        shows_s = max(shows_s, answer.consent.for_s) if answer.consent is not None else shows_s
         self._put(station, answer.decision, answer, shows_s)
         self._timers[station] = asyncio.get_running_loop().call_later(shows_s, self._put, station, "attract", None, 0.0)
 

@@ -11,8 +11,10 @@ import msgspec
 
 from gateway.clock import Clock
 from gateway.codes import is_cardlike
+from gateway.core.consenting import Consenting
 from gateway.core.counter import MANAGER, REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
 from gateway.core.requests import Requests, digest, fingerprint
+from gateway.core.returns import Returning, Returns
 from gateway.core.showing import Showing
 from gateway.events import ActionDenied, CodePresented
 from gateway.ledger import StoredAnswer
@@ -46,6 +48,8 @@ class Till:
         self._requests = requests
         self._judge_code = judge_code
         self.joined: Callable[[Verdict, str], Verdict] = lambda verdict, key: verdict  # what a capture is with its member in it
+        self.consents: Consenting
+        self.returns: Returns
         self.showing = showing
 
     def present(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Awaitable[bytes]:
@@ -112,6 +116,29 @@ class Till:
         """
         shown = _shown(key, "honour", station, actor)
         return self._once(key, "honour", redemption_id, shown, actor, (why,), lambda: self.showing.honour(redemption_id, why, actor, shown))
+
+    def consent(self, offer_id: str, *, yes: bool, key: str, station: str, actor: Actor) -> Awaitable[bytes]:
+        """Answer what a station's screen asks.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        shown = _shown(key, "consent", station, actor)
+        parts = (str(yes),)
+        return self._once(key, "consent", offer_id, shown, actor, parts, lambda: self.consents.answer(offer_id, station, actor, yes=yes))
+
+    def take_back(self, asked: Returning, *, key: str, actor: Actor) -> Awaitable[bytes]:
+        """Take returned goods of a finished sale.
+
+        Raises:
+            ConflictingKey: That key was another request.
+        """
+        shown = _shown(key, "returns", asked.station, actor)
+
+        def reverse(redemption_id: str) -> Verdict:
+            return self._reversed(redemption_id, actor, shown)
+
+        return self._requests.once(key, asked.print_(actor), "", lambda: self.returns.take(asked, actor, reverse))
 
     async def deny(self, action: str, station: str, actor: Actor) -> None:
         """Write down that somebody asked for what they may not; returns after the commit."""

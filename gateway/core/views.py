@@ -3,6 +3,7 @@
 from typing import Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gateway.rules.answers import Answer
 
@@ -15,6 +16,16 @@ class Screen(Struct, frozen=True, kw_only=True):
     state: str
     answer: Answer | None = None
     shows_s: float = 0.0  # how long the result stays before the station returns to attract; 0: until changed
+
+
+def shared(screen: Screen) -> Screen:
+    """The screen as everybody but the station itself may see it: what was decided, and nothing of what somebody owns or is asked."""
+    if screen.answer is None:
+        return screen
+    plain = replace(
+        screen.answer, member=None, balance=None, balance_minor=None, uses_left=None, consent=None, binding="", priced=None, pending=(),
+    )  # fmt: skip
+    return replace(screen, answer=plain)
 
 
 class ZoneView(Struct, frozen=True, kw_only=True):

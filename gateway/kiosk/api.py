@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
-from gateway.core.views import AdmissionView, LineView, Screen, StoreView
+from gateway.core.views import AdmissionView, LineView, Screen, StoreView, shared
 from gateway.kiosk.access import PHONES as PHONES
 from gateway.kiosk.access import Access
 from gateway.kiosk.live import Changes, stream
@@ -60,12 +60,16 @@ def router(desk: "Desk", changes: Changes, access: Access) -> APIRouter:
         return desk.mark(device) if device is not None else ""
 
     def store(request: Request) -> StoreView:
-        return msgspec.structs.replace(desk.store_view(), mark=mark_of(request, PHONES))
+        return msgspec.structs.replace(_shared(desk.store_view()), mark=mark_of(request, PHONES))
+
+    def screen_of(request: Request, name: str) -> Screen:
+        """Whole for the station's own screen; anybody else on the network sees what was decided there, and whose it was never."""
+        return desk.screen(name) if access.of_station(request, name) is not None else shared(desk.screen(name))
 
     def station_view(name: str, request: Request) -> bytes:
         view = desk.store_view()
         mark = mark_of(request, name)
-        return msgspec.json.encode(StationView(desk.screen(name), view.line, desk.clock.now().wall_us, view.admission, mark))
+        return msgspec.json.encode(StationView(screen_of(request, name), view.line, desk.clock.now().wall_us, view.admission, mark))
 
     @routes.get("/healthz", summary="Whether HTTP is served")
     async def healthz() -> dict[str, str]:
@@ -73,15 +77,15 @@ def router(desk: "Desk", changes: Changes, access: Access) -> APIRouter:
 
     @routes.get("/v1/store", summary="The shop at a glance", responses=shape("StoreView", "The shop now"))
     async def read_store() -> Response:
-        return Response(msgspec.json.encode(desk.store_view()), media_type=JSON)
+        return Response(msgspec.json.encode(_shared(desk.store_view())), media_type=JSON)
 
     @routes.get("/v1/store/events", summary="The shop at a glance, live (server-sent events of StoreView)")
     async def follow_store(request: Request) -> StreamingResponse:
         return stream(changes, lambda: msgspec.json.encode(store(request)), access.still(request))
 
     @routes.get("/v1/stations/{name}", summary="What a station shows", responses=shape("Screen", "The screen now"))
-    async def read_station(name: str) -> Response:
-        return Response(msgspec.json.encode(desk.screen(known_station(desk, name))), media_type=JSON)
+    async def read_station(name: str, request: Request) -> Response:
+        return Response(msgspec.json.encode(screen_of(request, known_station(desk, name))), media_type=JSON)
 
     @routes.get("/v1/stations/{name}/events", summary="What a station shows, live (events of {screen, line, now_us, admission, mark})")
     async def follow_station(name: str, request: Request) -> StreamingResponse:
@@ -89,3 +93,7 @@ def router(desk: "Desk", changes: Changes, access: Access) -> APIRouter:
         return stream(changes, lambda: station_view(known, request), access.still(request))
 
     return routes
+
+
+def _shared(view: StoreView) -> StoreView:
+    return msgspec.structs.replace(view, screens=[shared(screen) for screen in view.screens])

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from gateway.core.requests import ConflictingKey
 from gateway.errors import StoreError
-from gateway.kiosk import api, members, metrics, openapi, pairing, pricing, screens, shown, staff, verbs, witness
+from gateway.kiosk import api, consent, members, metrics, openapi, pairing, pricing, screens, shown, staff, verbs, witness
 from gateway.kiosk.access import Access
 from gateway.kiosk.doors import Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
@@ -55,6 +55,7 @@ def make_app(desk: "Desk") -> FastAPI:
     app.include_router(staff.router(desk, sessions))
     app.include_router(members.router(desk, app.state.changes, access, staff.signed_in(desk, sessions)))
     app.include_router(shown.router(desk, access, staff.signed_in(desk, sessions)))
+    app.include_router(consent.router(desk, access))
     app.include_router(screens.router(desk, access))
     app.include_router(metrics.router(desk))
     app.mount("/static", PackedFiles(directory=screens.HERE / "static"))

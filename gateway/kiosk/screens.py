@@ -14,12 +14,13 @@ from gateway.asking import MAX_ASKING_B, unpack
 from gateway.errors import MalformedFrame
 from gateway.kiosk.access import Access, give_key, is_own_screen, renew_cookie
 from gateway.kiosk.api import known_station
-from gateway.kiosk.words import LANGUAGES, WORDS
+from gateway.kiosk.words import CONSENT_WORDS, LANGUAGES, WORDS
 
 if TYPE_CHECKING:
     from gateway.core.desk import Desk
 
 HERE: Final = Path(__file__).parent
+CURRENCIES: Final = {"Asia/Hong_Kong": "HKD"}  # what a shop's vouchers with a value are counted in; elsewhere TWD
 PASSING: Final = ("not_serving", "box_retired", "device_revoked")  # a kiosk has no reload button: its page looks again by itself
 
 _environment = Environment(
@@ -38,6 +39,8 @@ def render(template: str, lang: str, prefixes: tuple[str, ...], **values: object
         return Markup('<span data-t="{}">{}</span>').format(key, word(key))
 
     texts = {name: {key: text for key, text in words.items() if key.startswith(prefixes)} for name, words in WORDS.items()}
+    if "consent." in prefixes:
+        texts = {name: texts[name] | CONSENT_WORDS[name] for name in texts}
     return _environment.get_template(template).render(lang=lang, word=word, w=w, texts=texts, **values)
 
 
@@ -55,6 +58,7 @@ def router(desk: "Desk", access: Access) -> APIRouter:
 
     stations = [{"name": s.name, "zh": s.name_zh or s.name, "en": s.name_en or s.name} for s in desk.config.stations]
     shared: dict[str, object] = {"shop": shop, "stations": stations, "timezone": store.timezone}
+    shared["currency"] = CURRENCIES.get(store.timezone, "TWD")
 
     @routes.get("/")
     async def glance(lang: str = "") -> HTMLResponse:
@@ -69,7 +73,15 @@ def router(desk: "Desk", access: Access) -> APIRouter:
         place = {"zh-Hant": table.name_zh or station, "en": table.name_en or station}
         page = "kiosk.html" if device or key else "pairing.html"
         answer = HTMLResponse(
-            render(page, lang, ("common.", "kiosk.", "read.", "result."), place=place, station=station, checkin=table.checkin, **shared)
+            render(
+                page,
+                lang,
+                ("common.", "kiosk.", "read.", "result.", "consent."),
+                place=place,
+                station=station,
+                checkin=table.checkin,
+                **shared,
+            )
         )
         if device is not None:
             desk.devices.see(device)

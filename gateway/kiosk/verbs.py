@@ -26,6 +26,7 @@ from gateway.kiosk.fields import Symbology as Symbology
 from gateway.kiosk.guard import problem
 from gateway.kiosk.pace import Pace
 from gateway.kiosk.pos import MARK_HEADER, TYPED, idempotency, presented
+from gateway.kiosk.returns import Return, post_return
 from gateway.kiosk.sale import Sale, post_sale
 from gateway.rules.basket import Basket, one_name_each
 from gateway.rules.voucher import Want
@@ -172,6 +173,10 @@ VERBS: Final = (
     Verb(
         "sales", Sale, TILL, post_sale, "Post a finished sale, each receipt once",
         "Name what led to it where the till knows: redemptions, a hold, a pickup. Nothing is decided; headquarters joins them.",
+    ),
+    Verb(
+        "returns", Return, TILL, post_return, "Take returned goods of a finished sale back, each refund slip once",
+        "Never more than was sold or paid. When the last piece comes back, vouchers of the sale are reversed where `reverse` allows it.",
     ),
 )  # fmt: skip
 

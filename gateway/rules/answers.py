@@ -25,6 +25,18 @@ class ShownMember(Struct, frozen=True, gc=False):
     is_stale: bool  # that is long ago: show the points greyed, with that time
 
 
+ASK, STANDING, CODE, NEXT = "ask", "standing", "code", "next"
+
+
+class Asking(Struct, frozen=True, gc=False):
+    """What a station's screen asks of a member's consent; its words are `gateway.rules.consent.TEXTS[version]`."""
+
+    offer_id: str  # what an answer by touch names
+    version: str
+    state: str  # `ASK`: yes or no; `STANDING`: go on or withdraw; `CODE`: yes was said, show the code; `NEXT`: the next use is joined
+    for_s: float  # then it is no
+
+
 class Pending(Struct, frozen=True, gc=False):
     """What headquarters decides later: the points of a sale, or what a first visit earns."""
 
@@ -32,6 +44,22 @@ class Pending(Struct, frozen=True, gc=False):
     text: Text  # for the slip
     campaign: int = 0
     revisit_id: str = ""
+
+
+class GivenBack(Struct, frozen=True, gc=False):
+    """What became of a voucher of a sale nothing is left of: "reversed", or why it stays used, a key of `REASONS`."""
+
+    redemption_id: str
+    outcome: str
+
+
+class Returned(Struct, frozen=True):
+    """Goods that came back."""
+
+    sale_id: str
+    minor: int  # paid back
+    is_whole: bool  # nothing of the sale is left with the customer
+    vouchers: tuple[GivenBack, ...] = ()  # of a sale nothing is left of
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -65,6 +93,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     unseen: str = ""  # of a refusal: the redemption that was accepted and, as far as is known, never shown; a person may honour it
     till_code: str = ""  # what a till without an API scans from the screen: Code 128, twelve digits
     balance: Balance | None = None  # of a balance that headquarters lends out in shares
+    returned: Returned | None = None
+    consent: Asking | None = None  # what the station's screen asks; a till has nothing to do with it
 
     @property
     def ok(self) -> bool:

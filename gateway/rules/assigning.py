@@ -167,6 +167,11 @@ class Assigner:
             return stand
         return replace(stand, left=stand.left + more, credited=stand.credited + more, earned=total)
 
+    def unearn(self, stand: Stand, total: int) -> Stand:
+        """Rows have earned only so many points after all: what is free of the difference is taken back, and never more than is free."""
+        back = max(0, min(stand.earned - total, stand.left))
+        return replace(stand, left=stand.left - back, credited=stand.credited - back, earned=stand.earned - back)
+
     def released(self, stand: Stand, gateway: str, number: int, counts: bool) -> Stand:
         """A box gave a number back."""
         mine = stand.kept_by(gateway)

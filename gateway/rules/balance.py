@@ -13,6 +13,9 @@ from gateway.rules.assignment import Book, Running
 
 MINOR: Final = "minor"  # the currency's smallest unit
 POINTS: Final = "points"
+STALE_S: Final = (
+    86_400  # as points are, unless `[members] cache_h` says otherwise: headquarters has had every chance to say something newer
+)
 
 
 class Balance(Struct, frozen=True, kw_only=True):
@@ -27,6 +30,7 @@ class Balance(Struct, frozen=True, kw_only=True):
     ends_s: int | None = None  # until then
     known: int | None = None  # what was left of it in the whole chain when headquarters last said so; None: it never has
     known_age_s: int | None = None  # how long ago that was
+    is_stale: bool = False  # that is longer ago than `STALE_S`: show it greyed
 
 
 class Share(Struct, frozen=True):

@@ -313,6 +313,39 @@ REASONS: Final[dict[str, Reason]] = {
     "unknown_till_code": _reason(
         "本店查無此收銀條碼", "This shop knows no such till code", "請核對數字後再試", "Please check its digits and try again"
     ),
+    "consent_over": _reason(
+        "詢問已結束，未記入會員",
+        "The question has ended: nothing was recorded",
+        "可再出示會員條碼",
+        "Show your member code again if you like",
+    ),
+    "consent_withdrawn": _reason(
+        "此會員已撤回同意，未記入會員",
+        "This member has withdrawn their consent: nothing was recorded",
+        "可於自助機出示會員條碼重新同意，或洽總部",
+        "They may agree again with their code at the kiosk, or through headquarters",
+    ),
+    "unknown_sale": _reason(
+        "本機查無此筆銷售，或已過久",
+        "This box does not know that sale, or it is too long ago",
+        "請洽總部辦理退貨",
+        "Please ask headquarters to book the return",
+    ),
+    "return_not_sold": _reason(
+        "退回的品項不在此筆銷售中", "What came back was not sold in that sale", "請核對明細行與品號", "Check the line and its SKU"
+    ),
+    "return_too_much": _reason(
+        "退回的數量或金額超過售出",
+        "More pieces or more money than was sold and paid",
+        "請核對此筆銷售先前的退貨",
+        "Look at what of it came back before",
+    ),
+    "return_known": _reason(
+        "此張退貨單先前已記錄",
+        "This refund slip was posted before",
+        "無須重送，請處理下一筆",
+        "There is nothing to do; go on with the next one",
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {
@@ -330,9 +363,16 @@ DECISIONS: Final[dict[str, Text]] = {
     "recognised": Text("已辨識會員", "Member recognised"),
     "honoured": Text("已登記補給，請交付商品", "Noted: please hand it over"),
     "rung": Text("收銀已登錄", "Taken by the till"),
+    "returned": Text("退貨已記錄", "The return is recorded"),
+    "show_member": Text("請出示您的會員條碼", "Show your member code"),
+    "join_next": Text("好，請出示票券", "Now show your voucher"),
+    "joined": Text("已記入您的會員", "Recorded under your membership"),
+    "not_joined": Text("好，未記入會員", "Fine: nothing was recorded"),
+    "consent_withdrawn": Text("已撤回同意，之後不再記入", "Withdrawn: nothing more is recorded"),
 }
 
 POINTS_PENDING: Final = Text("點數待入帳", "Points pending")
+POINTS_BACK: Final = Text("此筆點數將由總部收回", "Its points will be taken back by headquarters")
 REVISIT_PENDING: Final = Text("回訪獎勵待總部確認", "Your return gift is pending: headquarters will confirm it")
 PRACTICE: Final = Text("【練習】", "[Practice] ")  # before every decision on a practice voucher
 

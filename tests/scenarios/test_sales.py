@@ -162,7 +162,7 @@ def test_a_day_closes_at_gross_less_what_was_reversed(whole_store: RunningStore,
 
 def test_the_simulator_till_pairs_itself_and_sells(whole_store: RunningStore) -> None:
     voucher = issue(whole_store, "面額券", value_minor=500, partial=True)
-    lines = ["+ 拿鐵 120", "+ 蛋糕 60", voucher["token"], "c", "r", "+ 茶 30", voucher["token"], "v", "m 0912-345-999", "c", "q"]
+    lines = ["+ 拿鐵 120", "+ 蛋糕 60", voucher["token"], "c", "r", "+ 茶 30", voucher["token"], "v", "m 0912-345-999", "c", "b", "q"]
     command = [sys.executable, "-m", "gateway", "pos", "--config", str(whole_store.starter.plan.gateway_toml)]
     found = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 0, found.stderr
@@ -177,6 +177,7 @@ def test_the_simulator_till_pairs_itself_and_sells(whole_store: RunningStore) ->
         '"amount_minor": 30',
         "sale_posted",
         "Points pending",
+        "The return is recorded",
     ):
         assert said in found.stdout, (said, found.stdout)
     assert voucher["token"] not in found.stdout and "345-999" not in found.stdout

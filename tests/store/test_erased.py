@@ -15,6 +15,7 @@ from gateway.phones import phone_key, region_secret
 from provisioning.authority import Authority
 from tests.store.running import RunningStore
 from tests.traces import traces, unpacked
+from virtual_store.web import Web
 
 pytestmark = [pytest.mark.slow]
 
@@ -90,7 +91,9 @@ def test_a_number_is_nowhere_and_after_erasing_nothing_leads_to_it(whole_store: 
         found(store, typed, typed != "0933-777-111")
     before = store.screen()["number"]
     store.show(made["token"])
-    assert store.shown_after(before, "recognised")["answer"]["member"]["points"] == 0
+    assert store.shown_after(before, "recognised")["answer"]["member"] is None, "whoever is not that screen sees no points"
+    kiosk = Web(store.starter.plan.kiosk_url).pair_now("counter")
+    assert store.call(kiosk.get("/v1/stations/counter"))["answer"]["member"]["points"] == 0
     backup = store.starter.plan.hq_dir.parent / "one.backup"
     store.call(asyncio.to_thread(lambda: back_up(store, backup)))
     store.drained()

@@ -1,6 +1,8 @@
 // The kiosk of one station. Core's screen is the truth; this page shows it, and offers ways to present a code.
 import { drawAdmission } from "./admission.js";
+import { isPrivate } from "./balance.js";
 import { rotateCheckIn } from "./checkin.js";
+import { consentButtons } from "./consent.js";
 import { follow } from "./live.js";
 import { forget, newId, pending, present } from "./present.js";
 import { Camera, hasCamera, readPicture } from "./read.js";
@@ -13,6 +15,7 @@ const IDLE_MS = 60000; // then ask; 20 s later everything is wiped
 const STILL_S = 20;
 const NOTICE_MS = 6000;
 const SLACK_MS = 1500; // core ends a result; the page does only when core is not heard
+const PRIVATE_MS = 20000; // a screen that says what somebody owns stays so much longer, asked for
 const KEYS = ["0123456789", "QWERTYP", "ASDFGHJK", "ZXCVBNM"]; // Crockford: no I, L, O, U
 
 const $ = (id) => document.getElementById(id);
@@ -21,7 +24,7 @@ const camera = new Camera();
 const witness = new Witness(station);
 const views = ["attract", "camera", "typing", "working", "pending", "result"];
 let shown = { number: -1, key: "", answer: null, problem: null, held: false };
-let nowUs = null, nowAt = 0, noticeTimer, idleTimer, stillTimer, endTimer;
+let nowUs = null, nowAt = 0, noticeTimer, idleTimer, stillTimer, endTimer, askTimer;
 
 function show(view) {
   if (view !== "camera") camera.stop($("video"));
@@ -45,6 +48,8 @@ function showAnswer(answer, number, showsS) {
   shown = { number, key, answer, problem: null, held: false };
   drawShown();
   painted(station, answer, () => shown.key === key && !$("result").hidden);
+  clearTimeout(askTimer);
+  if (answer.consent) askTimer = setTimeout(() => shown.key === key && unasked(), answer.consent.for_s * 1000);
   clearTimeout(endTimer);
   if (showsS > 0) endTimer = setTimeout(() => !shown.held && wipe(), showsS * 1000 + SLACK_MS);
 }
@@ -58,11 +63,17 @@ function drawShown() {
   const done = el("button", { type: "button", class: "main", id: "done" }, icon("check"), t("kiosk.done"));
   done.addEventListener("click", wipe);
   const buttons = [done];
-  if (shown.answer) {
+  if (shown.answer?.consent) {
+    const waits = ["code", "next"].includes(shown.answer.consent.state);
+    const answers = consentButtons(shown.answer.consent, station, heardConsent);
+    if (waits && hasCamera()) answers.unshift(cameraButton());
+    $("result").replaceChildren(drawResult(shown.answer, answers));
+  } else if (shown.answer) {
     const stay = el("button", { type: "button", id: "stay" }, t("kiosk.stay"));
     stay.addEventListener("click", () => {
       shown.held = true;
       stay.disabled = true;
+      if (isPrivate(shown.answer)) (clearTimeout(endTimer), endTimer = setTimeout(wipe, PRIVATE_MS));
       touch();
     });
     stay.disabled = shown.held;
@@ -78,6 +89,24 @@ function drawShown() {
     $("result").replaceChildren(drawProblem(problem(), buttons));
   }
   show("result");
+}
+
+// A till's code or a pass stays longer than the question: what nobody answered goes from the page.
+function unasked() {
+  shown.answer = { ...shown.answer, consent: null };
+  drawShown();
+}
+
+function cameraButton() {
+  const button = el("button", { type: "button", id: "consent-camera" }, icon("camera"), t("read.camera"));
+  button.addEventListener("click", byCamera);
+  return button;
+}
+
+// Nothing heard is no: nothing was recorded that this screen knows of, and the question ends by itself.
+function heardConsent(outcome) {
+  if (outcome.answer) return showAnswer(outcome.answer, shown.number, outcome.answer.consent?.for_s ?? 6);
+  wipe();
 }
 
 // End of a session: whatever this customer typed, showed or was told leaves the page.

@@ -1,4 +1,6 @@
 // An answer of core as a screen: colour, icon and words together, never colour alone.
+import { drawBalance } from "./balance.js";
+import { drawConsent } from "./consent.js";
 import { drawPoints } from "./points.js";
 import { dayTime, el, icon, language, pick, t } from "./words.js";
 
@@ -13,13 +15,20 @@ const LOOK = {
   honoured: ["good", "check"],
   rung: ["good", "check"],
   recognised: ["good", "check"],
+  show_member: ["door", "person"],
+  join_next: ["door", "person"],
+  joined: ["good", "check"],
+  not_joined: ["good", "check"],
+  consent_withdrawn: ["good", "check"],
   refused: ["bad", "stop"],
 };
+
+const ENQUIRIES = new Set(["amount_needed", "points_needed"]); // nothing went wrong: it says what there is, and that a till says how much
 
 export const isGood = (answer) => answer.decision !== "refused";
 
 export function drawResult(answer, buttons) {
-  const [look, sign] = LOOK[answer.decision] ?? ["bad", "stop"];
+  const [look, sign] = ENQUIRIES.has(answer.reason) ? ["door", "keys"] : LOOK[answer.decision] ?? ["bad", "stop"];
   const opens = (answer.decision === "collecting" || answer.decision === "staging") && answer.compartment !== null;
   const mark = opens
     ? el("div", { class: "mark number" }, el("small", {}, t("result.door")), el("b", { "data-door": answer.compartment }, String(answer.compartment)))
@@ -34,11 +43,16 @@ export function drawResult(answer, buttons) {
   if (answer.uses_left > 0 && isGood(answer)) words.append(el("p", { class: "order" }, `${t("result.uses_left")} ${answer.uses_left}`));
   if (answer.till_code) words.append(drawTillCode(answer.till_code));
   if (answer.member) words.append(drawPoints(answer.member));
+  const left = drawBalance(answer, answer.decided_us);
+  if (left) words.append(left);
   if (answer.before) words.append(drawBefore(answer.before));
   const step = pick(answer.next_step);
   if (step) words.append(el("p", { class: "next" }, step));
   if (answer.reference && isGood(answer) && !answer.order_number) words.append(el("p", { class: "reference" }, `${t("result.reference")} ${answer.reference}`));
-  return el("div", { class: `result ${look}${answer.practice ? " practice" : ""}`, "data-decision": answer.decision, "data-reason": answer.reason || null }, mark, words, el("div", { class: "buttons" }, ...buttons));
+  const question = answer.consent ? drawConsent(answer.consent) : null;
+  const ends = el("div", { class: answer.consent ? "buttons answers" : "buttons" }, ...buttons);
+  const looks = `result ${look}${answer.practice ? " practice" : ""}${question ? " asks" : ""}`;
+  return el("div", { class: looks, "data-decision": answer.decision, "data-reason": answer.reason || null }, mark, words, question ?? "", ends);
 }
 
 // For a till without an API: its scanner reads the bars, or the cashier types the digits.
@@ -69,6 +83,6 @@ function stationName(before) {
 // What HTTP itself refused ({message, next_step}), or silence, in the same shape.
 export function drawProblem(found, buttons) {
   return drawResult(
-    { decision: "refused", reason: found.error ?? "", message: found.message, next_step: found.next_step, title: null, before: null, compartment: null }, buttons,
+    { decision: "refused", reason: found.error ?? "", message: found.message, next_step: found.next_step, title: null, before: null, compartment: null, balance_minor: null }, buttons,
   );
 }

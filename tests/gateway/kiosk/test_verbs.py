@@ -26,6 +26,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "capture": {"authorization_id": "x", "key": "c" * 32},
     "void": {"authorization_id": "x", "key": "d" * 32},
     "reverse": {"redemption_id": "x", "key": "e" * 32},
+    "returns": {
+        "sale_id": "f" * 16,
+        "refund_id": "B1",
+        "lines": [{"line": 1, "sku": "TEA", "quantity": 1, "price_minor": 1}],
+        "key": "e" * 32,
+    },
     "sales": {"receipt_id": "R1", "lines": [{"sku": "TEA", "quantity": 1, "price_minor": 30}], "key": "f" * 32},
 }
 

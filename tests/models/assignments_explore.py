@@ -200,13 +200,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scene", help="one scene only")
     parser.add_argument("--drop", action="append", default=[], help="leave a clause out; several are possible")
     asked = parser.parse_args(arguments)
-    wrong = 0
+    wrong, total_s = 0, 0.0
     for scene in LONG if asked.long else SCENES:
         if asked.scene not in (None, scene.name):
             continue
         walk = explore(scene, frozenset(asked.drop), 50_000_000)
         print(f"{scene.name}: {walk.states} states, {walk.edges} steps, {walk.seconds:.1f} s ({bounds(scene)})", flush=True)
+        total_s += walk.seconds
         if walk.wrong:
             wrong += 1
             print(f"  WRONG: {walk.wrong}", *(f"    {step}" for step in walk.steps), sep="\n", flush=True)
+    print(f"{total_s:.0f} s of one processor in all")
     return min(wrong, 1)

@@ -66,6 +66,11 @@ def find(db: Connection, voucher_id: str) -> AssignedRow | None:
     )
 
 
+def is_there(db: Connection, voucher_id: str) -> bool:
+    """Whether there is such a voucher of an assigned class."""
+    return db.execute("SELECT 1 FROM assigned WHERE voucher_id = ?", (voucher_id,)).fetchone() is not None
+
+
 def holder_hash(voucher_id: str, secret: bytes) -> str:
     """What is stored of the secret in a voucher's link: of this voucher's and of no other's."""
     return hashlib.sha256(b"SGH1 holder\n" + voucher_id.encode() + b"\n" + secret).hexdigest()

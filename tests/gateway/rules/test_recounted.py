@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -144,7 +145,9 @@ def test_what_is_due_again_changes_nothing_and_what_follows_is_news(rows: list[t
 
 
 def test_a_stand_of_the_release_before_is_read_and_counts_on() -> None:
-    old = Stand("v", 0, 2, (Kept("b", 2, 5, 9),), (Gone("a", 1, 9, 5, 5),), told=3)
+    text = b'{"voucher_id":"v","left":0,"number":2,"kept":[["b",2,5,9,[]]],"gone":[["a",1,9,5,5,false,0]],"told":3}'
+    old = msgspec.json.decode(text, type=Stand)
+    assert old == Stand("v", 0, 2, (Kept("b", 2, 5, 9),), (Gone("a", 1, 9, 5, 5),), told=3)
     again = RULES.recalled(replace(old, told=2), old)
     assert (again.left, again.gone[0].again, again.kept[0].told) == (0, (), ())
     assert RULES.use(again, "a", 1, "1-a", 2).late == 2

@@ -170,7 +170,7 @@ def _with_numbers(db: Connection, region: str, after: int) -> list[tuple[str, st
 def _enter(db: Connection, source: tuple[str, str, str], member_ref: str, points: int, at_us: int, now_us: int) -> bool:
     """Write an entry of the account and what shops show, once; False: there is no such member (any more)."""
     try:
-        held = members.one(db, member_ref)
+        members.one(db, member_ref)
     except RefusedAsk:
         return False
     sql = "INSERT INTO point_entries VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (gateway, source, source_id) DO NOTHING"
@@ -178,14 +178,26 @@ def _enter(db: Connection, source: tuple[str, str, str], member_ref: str, points
         owes = owing.owed(db, member_ref)
         before = owing.net(db, member_ref) if owes else 0
         if not owes:
-            members.change(db, member_ref, {"points": held.points + points})
+            members.move_points(db, member_ref, points)
         earned = db.execute("SELECT CAST(sum(points) AS BIGINT) FROM point_entries WHERE member_ref = ?", (member_ref,)).fetchone()[0]
-        voucher_id = assignments.earn(db, member_ref, int(earned), now_us)
-        db.execute("INSERT INTO point_accounts VALUES (?, ?, 0) ON CONFLICT (voucher_id) DO NOTHING", (voucher_id, member_ref))
+        _whose(db, assignments.earn(db, member_ref, int(earned), now_us), member_ref)
         if owes:  # the account has paid of its debt what it could
             owing.pay(db, member_ref)
             owing.show(db, member_ref, before)
     return True
+
+
+def _whose(db: Connection, voucher_id: str, member_ref: str) -> None:
+    db.execute("INSERT INTO point_accounts VALUES (?, ?, 0) ON CONFLICT (voucher_id) DO NOTHING", (voucher_id, member_ref))
+
+
+def reopen(db: Connection, voucher_ids: set[str], now_us: int) -> None:
+    """After a restore: open the accounts among these, of members who are known. Shops hold shares of them: an account that rows opened
+    anew would lend those once more."""
+    refs = db.execute("SELECT member_ref FROM members").fetchall() if voucher_ids else []
+    for (member_ref,) in refs:
+        if points_ref(member_ref) in voucher_ids:
+            _whose(db, assignments.open_points(db, member_ref, now_us), member_ref)
 
 
 # ---------------------------------------------------------------- spent
@@ -195,11 +207,11 @@ def moved(db: Connection, voucher_id: str, points: int) -> None:
     """Effect of a row about a balance: if it is a member's points, shops are shown so many more, or less."""
     found = db.execute("SELECT member_ref FROM point_accounts WHERE voucher_id = ?", (voucher_id,)).fetchone()
     if found is not None:
-        held = members.one(db, found[0])
-        if owing.owed(db, held.member_ref):
-            owing.show(db, held.member_ref, owing.net(db, held.member_ref) - points)
+        member_ref = str(found[0])
+        if owing.owed(db, member_ref):
+            owing.show(db, member_ref, owing.net(db, member_ref) - points)
         else:
-            members.change(db, held.member_ref, {"points": max(0, held.points + points)})
+            members.move_points(db, member_ref, points)
         db.execute("UPDATE point_accounts SET untold = 1 WHERE voucher_id = ?", (voucher_id,))
 
 

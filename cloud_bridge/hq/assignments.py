@@ -12,11 +12,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import balances, news
+from cloud_bridge.hq import balances, news, once
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import RedemptionReversed, Released, SettledThrough, VoucherRedeemed
-from gateway.rules.assigning import ENDED, Asked, Assigner, Given, Refused, Stand, Wish
+from gateway.rules.assigning import ENDED, Asked, Assigner, Credit, Given, Refused, Stand, Wish
 from gateway.rules.balance import POINTS
 from gateway.signed import AssignmentStand
 from gateway.token import VoucherClass, points_ref
@@ -64,6 +64,11 @@ def find(db: Connection, voucher_id: str) -> AssignedRow | None:
     return (
         None if found is None else AssignedRow(**dict(zip(AssignedRow.__struct_fields__, (*found[:-1], _decode(found[-1])), strict=True)))
     )
+
+
+def is_there(db: Connection, voucher_id: str) -> bool:
+    """Whether there is such a voucher of an assigned class."""
+    return db.execute("SELECT 1 FROM assigned WHERE voucher_id = ?", (voucher_id,)).fetchone() is not None
 
 
 def holder_hash(voucher_id: str, secret: bytes) -> str:
@@ -164,6 +169,13 @@ def taken_back(db: Connection, row: StoredRow, event: RedemptionReversed) -> Non
 
 def earn(db: Connection, member_ref: str, total: int, now_us: int) -> str:
     """A member has earned so many points in all: their account, which is opened with the first and named by their code alone."""
+    voucher_id = open_points(db, member_ref, now_us)
+    _move(db, voucher_id, lambda stand: RULES.earn(stand, total))
+    return voucher_id
+
+
+def open_points(db: Connection, member_ref: str, now_us: int) -> str:
+    """Open a member's account, if it is not; its reference."""
     voucher_id = points_ref(member_ref)
     if find(db, voucher_id) is None:
         balances.note(db, voucher_id, balances.Lending(POINTS))
@@ -171,12 +183,11 @@ def earn(db: Connection, member_ref: str, total: int, now_us: int) -> str:
             voucher_id, VoucherClass.LEASED, 0, "會員點數", "Points", FOR_EVER_S, 0, 0, "", "", "", now_us, Stand(voucher_id, 0)
         )
         insert(db, account)
-    _move(db, voucher_id, lambda stand: RULES.earn(stand, total))
     return voucher_id
 
 
-def credit(db: Connection, voucher_id: str, units: int) -> Stand:
-    """Put more into a balance.
+def credit(db: Connection, voucher_id: str, units: int, by: Credit | None = None) -> Stand:
+    """Put more into a balance, once for each request: the stand remembers it, and is what headquarters is restored from.
 
     Raises:
         RefusedAsk: There is no such balance, or it has ended.
@@ -185,9 +196,13 @@ def credit(db: Connection, voucher_id: str, units: int) -> Stand:
     if row is None:
         raise RefusedAsk(404, f"there is no assigned voucher {voucher_id}")
     balances.refuse_unless_balance(row.is_balance, voucher_id)
+    done = next((one for one in row.stand.credits if by is not None and one.key == by.key), None)
+    if done is not None:
+        once.refuse_other(by is not None and done.asked == by.asked)
+        return row.stand
     if row.stand.ended:
         raise RefusedAsk(409, f"{voucher_id} was {row.stand.ended}", "Issue another one")
-    stand = RULES.credit(row.stand, units)
+    stand = RULES.credit(row.stand, units, by, once.KEPT_US // 1_000_000)
     _keep(db, stand)
     return stand
 

@@ -21,7 +21,7 @@ from cloud_bridge.hq.once import Once
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of
 from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.mqtt import Incoming
-from gateway.rules.assigning import Asked, Given, Refused, Stand, Wish
+from gateway.rules.assigning import Asked, Credit, Given, Refused, Stand, Wish
 from gateway.signed import CLAIM_TAG, CLAIMED_TAG, LEND_TAG, RECALL_TAG, Claim, Claimed, Grant, Lend, Recall, seal, unseal
 
 MAX_CLAIM_UNPACKED_B: Final = 4_096
@@ -219,11 +219,16 @@ class Claims:
         Raises:
             RefusedAsk: There is no such balance, or the key was another request's.
         """
-        make = partial(assignments.credit, voucher_id=voucher_id, units=units)
-        work = partial(once.do, once=asking, now_us=self._now_us(), make=make, name_of=lambda stand: stand.voucher_id)
+        now_us = self._now_us()
+        by = Credit(*asking.digests, now_us // 1_000_000) if asking is not None else None
+        make = partial(assignments.credit, voucher_id=voucher_id, units=units, by=by)
+        work = partial(once.do, once=asking, now_us=now_us, make=make, name_of=lambda stand: stand.voucher_id)
         made = await self._store.write(work)
-        if made.fresh is not None:
-            await self._journal.write(Line(self._now_us(), made.fresh))
+        stand = made.fresh
+        if stand is None and (row := await self._store.read(partial(assignments.find, voucher_id=voucher_id))) is not None:
+            stand = row.stand if not self._journal.has(row.stand) else None  # power went between the commit and the journal
+        if stand is not None:
+            await self._journal.write(Line(now_us, stand))
 
     async def lend(self, row: BoxRow, voucher_id: str, units: int) -> None:
         """Have a share of a balance lie at a box: it is told, again and again, until it has claimed it.

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import assignments
+from cloud_bridge.hq import accounts, assignments
 from cloud_bridge.hq.store import Connection
 from gateway.errors import ConfigError
 from gateway.rules.assigning import Stand
@@ -100,6 +100,7 @@ class Journal:
 def recall(db: Connection, lines: list[Line]) -> int:
     """Put what had left headquarters into a database that may be older; how many things it did not know."""
     stands = {line.stand.voucher_id: line.stand for line in lines if line.stand is not None}
+    accounts.reopen(db, {name for name in stands if not assignments.is_there(db, name)}, lines[-1].at_us if lines else 0)
     missed = sum(assignments.recall(db, stand) for stand in stands.values())
     for line in lines:
         if line.opening is not None:

@@ -107,7 +107,7 @@ def one(db: Connection, member_ref: str) -> MemberRow:
     ref, region, key, code, token, tier, consents, points = found
     tags = [(tag, until) for tag, until in db.execute("SELECT tag, not_after_s FROM member_tags WHERE member_ref = ? ORDER BY tag", (ref,))]
     cards = db.execute("SELECT count(*) FROM member_cards WHERE member_ref = ?", (ref,)).fetchone()[0]
-    return MemberRow(ref, region, key is not None, code, token, tier, _words(consents), points, tags, cards)
+    return MemberRow(ref, region, key is not None, code, token, tier, _words(consents), max(0, points), tags, cards)
 
 
 def change(db: Connection, member_ref: str, said: dict[str, Any]) -> MemberRow:
@@ -118,10 +118,17 @@ def change(db: Connection, member_ref: str, said: dict[str, Any]) -> MemberRow:
     """
     held = one(db, member_ref)
     consents = _known_consents(said.get("consents", held.consents))
-    values = (said.get("tier", held.tier), _text(consents), said.get("points", held.points), member_ref)
-    db.execute("UPDATE members SET tier = ?, consents = ?, points = ? WHERE member_ref = ?", values)
+    values = (said.get("tier", held.tier), _text(consents), said.get("points"), member_ref)
+    db.execute("UPDATE members SET tier = ?, consents = ?, points = coalesce(?, points) WHERE member_ref = ?", values)
     _touch(db, member_ref)
     return one(db, member_ref)
+
+
+def move_points(db: Connection, member_ref: str, points: int) -> None:
+    """So many points more, or less, than were shown. Shown is never less than none; kept it is, since after a restore a shop that spent may
+    be heard before the one where they were earned."""
+    db.execute("UPDATE members SET points = points + ? WHERE member_ref = ?", (points, member_ref))
+    _touch(db, member_ref)
 
 
 def tag(db: Connection, member_ref: str, word: str, not_after_s: int) -> MemberRow:
@@ -230,7 +237,7 @@ def _entries(db: Connection, region: str, after: int, now_s: int) -> list[Member
     for ref, key, code, tier, consents, points in found:
         agreed = _words(consents)
         shown = tags[ref] if "preferences" in agreed else []  # staff see them with consent only, so shops are not told otherwise
-        entries.append(MemberEntry(ref, key or "", code, tier, agreed, points, shown, said[ref]))
+        entries.append(MemberEntry(ref, key or "", code, tier, agreed, max(0, points), shown, said[ref]))
     return entries
 
 

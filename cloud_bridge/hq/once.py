@@ -25,6 +25,11 @@ class Once(Struct, frozen=True):
     key: str
     asked_sha256: str
 
+    @property
+    def digests(self) -> tuple[str, str]:
+        """Of the key and of what is asked, 64 bits each: what outlives a restore is kept short."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:16], self.asked_sha256[:16]
+
 
 class Made(Struct, Generic[T], frozen=True):
     """What a request made: its identifier; `fresh` is None where an earlier request with the key had made it."""
@@ -65,10 +70,19 @@ def do(db: Connection, once: Once | None, now_us: int, make: Callable[[Connectio
         return Made(name_of(fresh), fresh)
     before: Any = db.execute("SELECT asked_sha256, identifier FROM asked_once WHERE key = ?", (once.key,)).fetchone()
     if before is not None:
-        if before[0] != once.asked_sha256:
-            raise RefusedAsk(422, "this Idempotency-Key was used for another request", "Take a new key for each request")
+        refuse_other(before[0] == once.asked_sha256)
         return Made(str(before[1]), None)
     fresh = make(db)
     db.execute("DELETE FROM asked_once WHERE at_us < ?", (now_us - KEPT_US,))
     db.execute("INSERT INTO asked_once VALUES (?, ?, ?, ?)", (once.key, once.asked_sha256, name_of(fresh), now_us))
     return Made(name_of(fresh), fresh)
+
+
+def refuse_other(is_same: bool) -> None:
+    """Look whether a key comes with the request it came with before.
+
+    Raises:
+        RefusedAsk: It is another one.
+    """
+    if not is_same:
+        raise RefusedAsk(422, "this Idempotency-Key was used for another request", "Take a new key for each request")

@@ -44,8 +44,7 @@ def pay(db: Connection, member_ref: str) -> None:
 def show(db: Connection, member_ref: str, before: int) -> None:
     """Have shops show what an account's change since `before` (its `net` then) comes to: never less than nothing."""
     if change := max(0, net(db, member_ref)) - max(0, before):
-        held = members.one(db, member_ref)
-        members.change(db, member_ref, {"points": max(0, held.points + change)})
+        members.move_points(db, member_ref, change)
 
 
 def payable(db: Connection) -> list[str]:

@@ -9,7 +9,8 @@ box is declared destroyed: then they come back at once and are booked as exposur
 nobody holds anything; until then nothing more is given. 5. What an unproven start is given names it, and is less by what is
 known to be spent outside it. 6. Uses are counted under their number whenever they come; of a number that is over, as late. 7. What a
 reversal takes back returns to the number it was spent under; if that is over, to what nobody holds, up to what had been counted
-there. A destroyed box may spend it once more, so what comes back from there is booked, too.
+there. A destroyed box may spend it once more, so what comes back from there is booked, too. 8. Headquarters restored from a backup takes
+the stand that left it last; rows that come again change nothing that they had changed in it before (`gateway.rules.recounted`).
 """
 
 from enum import StrEnum
@@ -18,6 +19,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.rules.recounted import Counted, Told, absorbed, counting, due_again
 from gateway.signed import AssignmentStand, Grant
 
 
@@ -41,6 +43,7 @@ class Kept(Struct, frozen=True, array_like=True):
     units: int
     latest_s: int  # the latest end of everything given under this number
     spent: tuple[tuple[str, int], ...] = ()  # by start
+    told: Told = ()  # by rows, ever
 
     @property
     def total_spent(self) -> int:
@@ -58,6 +61,16 @@ class Gone(Struct, frozen=True, array_like=True):
     spent: int = 0  # units known to be spent under it when it was over, less what was taken back since
     dark: bool = False  # its box was declared destroyed: it promised nothing
     late: int = 0  # units spent under it that came to be known after it was over
+    told: Told = ()  # by rows, ever
+    again: Told = ()  # of those, what will be told again, since headquarters was restored
+
+
+class Credit(Struct, frozen=True, array_like=True):
+    """A request that put something into a balance: hashes of its key and of what it asked for."""
+
+    key: str
+    asked: str
+    at_s: int
 
 
 class Stand(Struct, frozen=True):
@@ -76,10 +89,15 @@ class Stand(Struct, frozen=True):
     taken: int = 0  # of `left`, by rows: what shops took on trust, less what was reversed; with `left` it is what left and came by words
     credited: int = 0  # of a balance: units put in after it was issued
     earned: int = 0  # of those, a member's points that rows earned: rows that come again after a restore earn nothing more
+    credits: tuple[Credit, ...] = ()  # requests of the last month, so that one that is tried again counts once after a restore, too
 
     def kept_by(self, gateway: str) -> Kept | None:
         """What a box holds."""
         return next((one for one in self.kept if one.gateway == gateway), None)
+
+    def over_at(self, gateway: str, number: int) -> Gone | None:
+        """An assignment of a box that is over."""
+        return next((one for one in self.gone if (one.gateway, one.number) == (gateway, number)), None)
 
 
 class Asked(Struct, frozen=True):
@@ -131,13 +149,19 @@ class Assigner:
         """A use has been received."""
         mine = stand.kept_by(gateway)
         if mine is None or mine.number != number:
-            gone = tuple(
-                replace(one, late=one.late + units) if (one.gateway, one.number) == (gateway, number) else one for one in stand.gone
-            )
-            return replace(stand, late=stand.late + units, gone=gone)
+            return self._used_late(stand, gateway, number, epoch, units)
         spent = dict(mine.spent)
         spent[epoch] = spent.get(epoch, 0) + units
-        return self._changed(stand, mine, replace(mine, spent=tuple(sorted(spent.items()))))
+        told = counting(mine.told, epoch, used=units)
+        return self._changed(stand, mine, replace(mine, spent=tuple(sorted(spent.items())), told=told))
+
+    def _used_late(self, stand: Stand, gateway: str, number: int, epoch: str, units: int) -> Stand:
+        over = stand.over_at(gateway, number)
+        if over is None:
+            return replace(stand, late=stand.late + units)
+        again, new = self._news(over, epoch, used=units)
+        after = replace(over, late=over.late + new.used, told=counting(over.told, epoch, used=new.used), again=again)
+        return replace(stand, late=stand.late + new.used, gone=_with(stand.gone, over, after))
 
     def taken_back(self, stand: Stand, gateway: str, number: int, epoch: str, units: int) -> Stand:
         """A reversal has been received, of a use by the start `epoch`; the caller counts each redemption once."""
@@ -145,20 +169,26 @@ class Assigner:
         if mine is not None and mine.number == number:
             spent = dict(mine.spent)
             spent[epoch] = max(0, spent.get(epoch, 0) - units)
-            return self._changed(stand, mine, replace(mine, spent=tuple(sorted(spent.items()))))
-        over = next((one for one in stand.gone if (one.gateway, one.number) == (gateway, number)), None)
+            told = counting(mine.told, epoch, back=units)
+            return self._changed(stand, mine, replace(mine, spent=tuple(sorted(spent.items())), told=told))
+        over = stand.over_at(gateway, number)
         if over is None:
             return replace(stand, late=max(0, stand.late - units))
-        late = self._late_first(over, units)
-        counted = min(units - late, over.spent)
+        again, new = self._news(over, epoch, back=units)
+        late = self._late_first(over, new.back)
+        counted = min(new.back - late, over.spent)
         back = self._returned(over, counted)
-        after = replace(over, spent=over.spent - counted, late=over.late - late)
-        gone, exposed = tuple(after if one is over else one for one in stand.gone), stand.exposed + self._booked(over, back)
+        told = counting(over.told, epoch, back=new.back)
+        after = replace(over, spent=over.spent - counted, late=over.late - late, told=told, again=again)
+        gone, exposed = _with(stand.gone, over, after), stand.exposed + self._booked(over, back)
         return replace(stand, left=stand.left + back, gone=gone, exposed=exposed, late=max(0, stand.late - late))
 
-    def credit(self, stand: Stand, units: int) -> Stand:
-        """More is put into a balance."""
-        return replace(stand, left=stand.left + units, credited=stand.credited + units, told=stand.told + 1)
+    def credit(self, stand: Stand, units: int, by: Credit | None = None, kept_s: int = 0) -> Stand:
+        """More is put into a balance, once for each request; `kept_s`: so long requests are remembered."""
+        if by is not None and any(one.key == by.key for one in stand.credits):
+            return stand
+        credits = (*(one for one in stand.credits if one.at_s >= by.at_s - kept_s), by) if by is not None else stand.credits
+        return replace(stand, left=stand.left + units, credited=stand.credited + units, told=stand.told + 1, credits=credits)
 
     def earn(self, stand: Stand, total: int) -> Stand:
         """Rows have earned so many points in all: what is not in the account yet is put in."""
@@ -197,10 +227,17 @@ class Assigner:
         """After a restore: the stand that left headquarters last, with the uses the restored store has; rows that come again add theirs."""
         if journalled.told <= stand.told:
             return stand
-        known = {(one.gateway, one.number): one.spent for one in stand.kept}
-        kept = tuple(replace(one, spent=known.get((one.gateway, one.number), ())) for one in journalled.kept)
+        before: list[Kept | Gone] = [*stand.kept, *stand.gone]
+        known = {(one.gateway, one.number): one for one in before}
+        held = [(one, known.get((one.gateway, one.number))) for one in journalled.kept]
+        kept = tuple(
+            replace(one, spent=(), told=()) if not isinstance(old, Kept) else replace(one, spent=old.spent, told=old.told)
+            for one, old in held
+        )
+        gone = tuple(self._over_again(one, known.get((one.gateway, one.number))) for one in journalled.gone)
+        late = stand.late + sum(one.late for one in journalled.gone) - sum(one.late for one in stand.gone)
         left = journalled.left + journalled.taken - stand.taken
-        return replace(journalled, kept=kept, late=stand.late, left=left, taken=stand.taken)
+        return replace(journalled, kept=kept, gone=gone, late=late, left=left, taken=stand.taken)
 
     def counts(self, written_under: int, newest: int, contradicted: bool) -> bool:
         """Whether a `Released` or `SettledThrough` frees: numbers of openings, and whether anything speaks against the start."""
@@ -269,11 +306,20 @@ class Assigner:
     def _booked(self, over: Gone, back: int) -> int:
         return back if over.dark else 0
 
+    def _news(self, over: Gone, epoch: str, used: int = 0, back: int = 0) -> tuple[Told, Counted]:
+        """Of what rows tell of a number that is over: what is due again then, and what is no repetition."""
+        return absorbed(over.again, epoch, used, back)
+
     # ------------------------------------------------------------ inside
+
+    def _over_again(self, over: Gone, known: Kept | Gone | None) -> Gone:
+        """As the journal has it, where the restored store knows less of it."""
+        told = known.told if known is not None else ()
+        return replace(over, again=due_again(over.told, told, known.again if isinstance(known, Gone) else ()))
 
     def _freed(self, stand: Stand, mine: Kept, exposed: int, *, dark: bool = False) -> Stand:
         back = max(0, mine.units - mine.total_spent)
-        gone = Gone(mine.gateway, mine.number, mine.latest_s, mine.units, mine.total_spent, dark)
+        gone = Gone(mine.gateway, mine.number, mine.latest_s, mine.units, mine.total_spent, dark, told=mine.told)
         kept = tuple(one for one in stand.kept if one is not mine)
         freed = replace(stand, left=stand.left + back, kept=kept, gone=(*stand.gone, gone), exposed=stand.exposed + exposed)
         return self._finished(freed)
@@ -285,3 +331,7 @@ class Assigner:
 
     def _changed(self, stand: Stand, before: Kept, after: Kept) -> Stand:
         return replace(stand, kept=tuple(after if one is before else one for one in stand.kept))
+
+
+def _with(gone: tuple[Gone, ...], before: Gone, after: Gone) -> tuple[Gone, ...]:
+    return tuple(after if one is before else one for one in gone)

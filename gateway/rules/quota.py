@@ -2,7 +2,8 @@
 
 Pure. Headquarters holds the quota and assigns each shop an allotment under a number, as it assigns any balance; so all allotments
 together never exceed it, whatever is lost on the way. Uses count under their number, along the chain and by headquarters' opening; a
-reversal returns to the allotment its use came from. A member is counted in this shop alone.
+reversal returns to the allotment its use came from, but for what headquarters' opening had counted: that comes back by headquarters
+alone. A member is counted in this shop alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ Kind = OpenCodeUsed | OpenCodeHeld | RedemptionReversed
 
 class _Use(Struct):
     row: OpenCodeUsed
+    place: RowPlace
     is_reversed: bool = False
 
 
@@ -28,8 +30,7 @@ class Allotments:
         self._uses: dict[str, _Use] = {}  # by redemption
         self._holds: dict[str, OpenCodeHeld] = {}
         self._own: dict[tuple[str, int], int] = {}  # net, by voucher and number
-        self._after: dict[tuple[str, int], int] = {}  # the same, of rows beyond headquarters' marks
-        self._moves: list[tuple[tuple[str, int], int, RowPlace]] = []
+        self._after: dict[tuple[str, int], int] = {}  # the same, of uses beyond headquarters' marks
         self._known: dict[tuple[str, int], int] = {}
         self._marks: Mapping[int, int] = {}
         self._members: dict[tuple[str, str], int] = {}
@@ -39,17 +40,19 @@ class Allotments:
         if isinstance(row, OpenCodeHeld):
             self._holds[row.authorization_id] = row
         elif isinstance(row, OpenCodeUsed):
-            self._uses[row.redemption_id] = _Use(row)
-            self._move(row, row.units, place)
-        elif (use := self._uses.get(row.redemption_id)) is not None and not use.is_reversed:
-            use.is_reversed = True
-            self._move(use.row, -use.row.units, place)
+            use = self._uses[row.redemption_id] = _Use(row, place)
+            self._move(use, row.units)
+        elif (found := self._uses.get(row.redemption_id)) is not None and not found.is_reversed:
+            found.is_reversed = True
+            self._move(found, -found.row.units)
 
-    def _move(self, row: OpenCodeUsed, units: int, place: RowPlace) -> None:
+    def _move(self, use: _Use, units: int) -> None:
+        """A use, or its reversal. What headquarters has counted comes back by headquarters alone: a start may reverse again what it has
+        forgotten to have reversed, as `gateway.rules.assignment` has it."""
+        row = use.row
         key, member = (row.voucher_id, row.number), (row.voucher_id, row.member_ref)
         self._own[key] = self._own.get(key, 0) + units
-        self._moves.append((key, units, place))
-        if beyond(place, self._marks):
+        if beyond(use.place, self._marks):
             self._after[key] = self._after.get(key, 0) + units
         if row.member_ref:
             self._members[member] = self._members.get(member, 0) + units
@@ -59,9 +62,10 @@ class Allotments:
         self._marks = marks
         self._known = {(one.voucher_id, one.number): one.spent for one in stands if one.live}
         self._after = {}
-        for key, units, place in self._moves:
-            if beyond(place, marks):
-                self._after[key] = self._after.get(key, 0) + units
+        for use in self._uses.values():
+            if beyond(use.place, marks) and not use.is_reversed:
+                key = use.row.voucher_id, use.row.number
+                self._after[key] = self._after.get(key, 0) + use.row.units
 
     # ------------------------------------------------------------ looking
 

@@ -16,126 +16,39 @@ spent, and what was spent on a branch that is gone before headquarters had recei
 
 import sys
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.events import (
     AssignmentTaken,
     EpochAdmitted,
-    Instant,
     RedemptionReversed,
     Released,
     Row,
     SettledThrough,
-    TimeTrust,
     VoucherRedeemed,
 )
-from gateway.rules.assigning import Asked, Assigner, Given, Stand, Wish
+from gateway.rules.assigning import Asked, Assigner, Given, Stand
 from gateway.rules.assignment import Book, Running
-from gateway.signed import AssignmentStand, Grant
+from gateway.signed import Grant
+from tests.models.assignments_state import AT, BOXES, Budget, Hq, Opened, Scene, Start, State, V
 from tests.models.careless import CLAUSES, SPARE, assigner_without, book_without
 
-V: Final = "v"
-BOXES: Final = ("a", "b")
-AT: Final = Instant(0, 0, "", TimeTrust.UNTRUSTED)
-
-
-class Scene(NamedTuple):
-    """Bounds: how often each thing may happen."""
-
-    name: str
-    units: int = 1
-    share: int = 0  # of a balance: what a box asks for
-    gives: int = 2
-    old_asks: bool = False  # also for starts that are over
-    spends: int = 2
-    releases: int = 0
-    settles: int = 0
-    wishes: int = 0
-    wish: Wish = Wish.REFUND
-    presses: int = 0
-    crashes: int = 0
-    restores: int = 0
-    backups: int = 0
-    hq_restores: int = 0
-    destroys: int = 0
-    reverses: int = 0
-
-
-class Budget(NamedTuple):
-    """What may still happen; the order is that of `Scene`."""
-
-    gives: int
-    spends: int
-    releases: int
-    settles: int
-    wishes: int
-    presses: int
-    crashes: int
-    restores: int
-    backups: int
-    hq_restores: int
-    destroys: int
-    reverses: int
-
-
-class Opened(NamedTuple):
-    """An opening, as it travels and as the row it becomes."""
-
-    number: int
-    epoch: int
-    stands: tuple[AssignmentStand, ...]
-    settled_s: int
-    marks: tuple[int, ...]
-
-
-class Start(NamedTuple):
-    """One start of a box; `rows` are all it ever wrote."""
-
-    box: int
-    parent: int  # -1: none
-    claimed: int  # rows of the parent it continues
-    proven: bool
-    rows: tuple[Row | Opened, ...] = ()
-
-
-class Hq(NamedTuple):
-    """What lasts at headquarters."""
-
-    stand: Stand
-    marks: tuple[int, ...] = ()  # by start
-    openings: tuple[int, ...] = (0, 0)  # newest number, by box
-    opened: tuple[int, ...] = (-1, -1)  # the start it is for
-    settled: tuple[int, ...] = (0, 0)
-    fenced: tuple[bool, ...] = (False, False)
-    last_s: int = 0  # the latest end it has signed
-    reversed: frozenset[str] = frozenset()  # redemptions it has counted as taken back
-
-
-class State(NamedTuple):
-    """Everything."""
-
-    starts: tuple[Start, ...]
-    running: tuple[int, ...]  # by box
-    hq: Hq
-    journal: Hq | None  # as of the last time anything left headquarters, if that was after the backup
-    backup: Hq | None
-    grants: frozenset[Grant]
-    openings: frozenset[Opened]
-    lost: frozenset[tuple[int, int]]  # spent on a branch that is gone before headquarters knew: (start, row)
-    left: Budget
+MOST_BOXES: Final = 32  # states whose boxes are at hand: those of the one that is looked at and of its neighbours
 
 
 class Machine:
     """The world within the bounds of a scene; `dropped` names clauses that are left out."""
 
-    def __init__(self, scene: Scene, dropped: frozenset[str] = frozenset()) -> None:
+    def __init__(self, scene: Scene, dropped: frozenset[str] = frozenset(), *, lean: bool = True) -> None:
         unknown = dropped - CLAUSES.keys() - SPARE.keys()
         if unknown:
             raise ValueError(f"no such clause: {unknown}")
         self.scene = scene
+        self.lean = lean  # whether what does not matter is left out (`assignments_lean`)
         self._dropped = dropped
         self.assigner: Assigner = assigner_without(dropped)
         self.book = lru_cache(200_000)(self._book)
+        self._boxes: dict[int, tuple[object, object, dict[int, tuple[Book, Running]]]] = {}
 
     def keeps(self, clause: str) -> bool:
         """Whether a clause is in force."""
@@ -176,11 +89,21 @@ class Machine:
 
     def box(self, state: State, box: int) -> tuple[Book, Running]:
         """A box's book, and the start that decides."""
+        starts, running, found = self._boxes.get(id(state.starts), (None, None, {}))
+        if starts is not state.starts or running != state.running:
+            found = {}
+            if len(self._boxes) > MOST_BOXES:
+                self._boxes.clear()
+            self._boxes[id(state.starts)] = state.starts, state.running, found
+        if box not in found:
+            found[box] = self._decides(state, box)
+        return found[box]
+
+    def _decides(self, state: State, box: int) -> tuple[Book, Running]:
         start = state.running[box]
         chain = self.chain(state, start)
-        return self.book(box, chain), Running(
-            str(start), len(chain) - 1, self.proven(state, start), frozenset(str(one) for one, _ in chain)
-        )
+        line = frozenset(str(one) for one, _ in chain)
+        return self.book(box, chain), Running(str(start), len(chain) - 1, self.proven(state, start), line)
 
     def proven(self, state: State, start: int) -> bool:
         """Whether a start was, or has been opened."""

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from gateway.rules.assigning import Assigner, Kept, Stand
 from gateway.rules.assignment import Book
 from gateway.rules.marks import beyond
+from gateway.rules.recounted import Counted
 
 CLAUSES: Final = {
     # rule 1, at the box
@@ -34,6 +35,7 @@ CLAUSES: Final = {
     "reversed_once": "headquarters takes a redemption back once",
     "late_first": "what had come to be known too late brings nothing back",
     "returned_given": "what was spent beyond what was given brings nothing back",
+    "told_again": "what rows tell again after a restore of headquarters changes nothing that they had changed in the journal's stand",
     "dark_booked": "what comes back from a destroyed box is booked",
     # rule 8
     "box_named": "assignments name boxes, not shops",
@@ -107,6 +109,7 @@ ASSIGNER: Final[dict[str, tuple[str, Any]]] = {
     "dark_booked": ("_booked", lambda *_: 0),
     "late_first": ("_late_first", lambda *_: 0),
     "returned_given": ("_returned", lambda self, over, units: units),
+    "told_again": ("_news", lambda self, over, epoch, used=0, back=0: (over.again, Counted(epoch, used, back))),
     "named_less_spent": ("_units_for", lambda self, mine, epoch: mine.units),
 }
 

@@ -78,8 +78,12 @@ class Till(Shop):
     def _begin(self, parent: Start | None, claimed: int, proven: bool) -> None:
         nothing_signed = Catalog(self.name, [])
         self.counter = Counter(TillTable(), nothing_signed, self.clock, lambda: self.start.proven, lambda _, __, want, *___: Offer(want))
+        self._made()
         super()._begin(parent, claimed, proven)
         self.used.restart(self.clock.boottime_ns())
+
+    def _made(self) -> None:
+        """A start has its counter, and nothing is folded yet."""
 
     @property
     def used(self) -> Used:
@@ -98,6 +102,7 @@ class Office(Headquarters):
         super().__init__(rules)
         self.spent_minor: dict[str, Tally[str]] = {}
         self.seen: set[str] = set()  # reversals, each once
+        self.used_by: dict[str, str] = {}  # redemption to the start that wrote it
         self._backup: dict[str, object] = {}
         self.back_up()
 
@@ -117,11 +122,20 @@ class Office(Headquarters):
         if isinstance(row, RedemptionReversed):
             if row.redemption_id not in self.seen:
                 self.seen.add(row.redemption_id)
-                self._count(shop, row.voucher_id, -row.units, -row.amount_minor)
+                self._took_back(shop, epoch, row)
         elif isinstance(row, VoucherRedeemed) and not row.number:
             self._count(shop, row.voucher_id, row.units, row.amount_minor)
         else:
+            if isinstance(row, VoucherRedeemed):
+                self.used_by.setdefault(row.redemption_id, epoch)
             super()._took(shop, epoch, row)
+
+    def _took_back(self, shop: str, epoch: str, row: RedemptionReversed) -> None:
+        if row.number:
+            spent_by = self.used_by.get(row.redemption_id, epoch)
+            self.stands[row.voucher_id] = self.rules.taken_back(self.stands[row.voucher_id], shop, row.number, spent_by, row.units)
+        else:
+            self._count(shop, row.voucher_id, -row.units, -row.amount_minor)
 
     def _count(self, shop: str, voucher_id: str, units: int, minor: int) -> None:
         self.own_uses.setdefault(shop, Tally())[voucher_id] += units
@@ -136,7 +150,7 @@ class Office(Headquarters):
 
     def back_up(self) -> None:
         """A backup: everything a database holds."""
-        kept = ("stands", "marks", "settled", "own_uses", "spent_minor", "seen", "replies", "losses", "lost_units")
+        kept = ("stands", "marks", "settled", "own_uses", "spent_minor", "seen", "used_by", "replies", "losses", "lost_units")
         self._backup = {name: copy.deepcopy(getattr(self, name)) for name in kept}
 
     def restore(self) -> None:

@@ -38,6 +38,7 @@ def walk(examples: int, length: int, number: int, without: frozenset[str] = froz
             database=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate] if without else list(Phase),
+            report_multiple_bugs=not without,
         ),
     )
 
@@ -46,6 +47,7 @@ def walk(examples: int, length: int, number: int, without: frozenset[str] = froz
 def test_no_class_breaks_its_promise_whatever_happens() -> None:
     walk(300, 60, 20261122)
     assert all(Chain.did[one] for one in ("store_bound: redeem", "granted: grant", "hq_live: grant", "leased: grant", "disks put back"))
+    assert all(Chain.did[f"open_code: {one}"] for one in ("redeem", "capture", "reverse")) and Chain.did["allotments arrived"]
 
 
 @pytest.mark.slow

@@ -24,6 +24,11 @@ from gateway.claimed import Grant as Grant
 from gateway.claimed import Lend as Lend
 from gateway.claimed import Recall as Recall
 from gateway.errors import MalformedFrame
+from gateway.rolled import CONSENTS as CONSENTS
+from gateway.rolled import Elsewhere as Elsewhere
+from gateway.rolled import MemberEntry as MemberEntry
+from gateway.rolled import MemberList as MemberList
+from gateway.rolled import MemberUses as MemberUses
 
 TAG_B: Final = 4
 SIGNATURE_B: Final = 64
@@ -339,31 +344,7 @@ class Opening(Struct, frozen=True):
     given: list[GivenOut] = field(default_factory=list)
     assigned: list[AssignmentStand] = field(default_factory=list)
     settled_s: int = 0  # the highest settled mark HQ has of this box, from whatever line
-
-
-class MemberEntry(Struct, frozen=True, array_like=True):
-    """A member as a shop is told: no name, no number, nothing to reach them by."""
-
-    member_ref: str
-    phone: str  # `phones.phone_key` of their number; empty: known by code or card only
-    code: str  # `voucher_ref` form of their code's identifier
-    tier: str
-    consents: list[str]  # of `CONSENTS`
-    points: int
-    tags: list[tuple[str, int]] = field(default_factory=list)  # a word for staff, and until when (seconds since 1970 UTC)
-
-
-CONSENTS: Final = ("bind", "beacon", "preferences", "marketing")
-
-
-class MemberList(Struct, frozen=True):
-    """The members of a region, or those who have changed since a whole list."""
-
-    region: str  # ISO 3166 country whose telephone numbers are meant when no country is typed
-    secret: str = ""  # `wrapped` for this box: the key of telephone numbers and cards
-    base: int = 0  # of "members_recent": the version of "members" it goes on top of
-    entries: list[MemberEntry] = field(default_factory=list)
-    cards: list[tuple[str, str]] = field(default_factory=list)  # `phones.card_key` of an old card, and whose it is
+    members: list[MemberUses] | None = None  # what limits its members; None: headquarters of an earlier release has not counted that
 
 
 class Document(Struct, frozen=True):

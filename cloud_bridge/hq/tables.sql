@@ -670,3 +670,13 @@ CREATE TABLE IF NOT EXISTS point_accounts (  -- whose points lie in which balanc
     untold INTEGER NOT NULL              -- points were spent or came back, and shops have not been told yet
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS point_accounts_member ON point_accounts (member_ref);
+
+CREATE TABLE IF NOT EXISTS limits_untold (  -- members who used something that limits them, of which other shops have not heard yet
+    member_ref TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS openings_counting (  -- openings that say how often members used what limits them; earlier releases did not
+    gateway TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (gateway, number)
+) WITHOUT ROWID;

@@ -134,7 +134,7 @@ class Desk:
             prefix=config.till.code_prefix, codes=config.till.codes,
         )  # fmt: skip
         self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code, showing)
-        self.till.joined = self._binding.captured
+        self.till.joined, self._anywhere.adopt_members = self._binding.captured, self._binding.book.adopt
         self._drivers = Drivers(
             config,
             self._knowledge,

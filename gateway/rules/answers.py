@@ -65,6 +65,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     unseen: str = ""  # of a refusal: the redemption that was accepted and, as far as is known, never shown; a person may honour it
     till_code: str = ""  # what a till without an API scans from the screen: Code 128, twelve digits
     balance: Balance | None = None  # of a balance that headquarters lends out in shares
+    # Of what limits each member: their uses in this shop are counted exactly, those in other shops up to then (seconds since 1970 UTC).
+    elsewhere_as_of_s: int | None = None
 
     @property
     def ok(self) -> bool:

@@ -2,7 +2,8 @@
 
 Pure. Headquarters holds the quota and assigns each shop an allotment under a number, as it assigns any balance; so all allotments
 together never exceed it, whatever is lost on the way. Uses count under their number, along the chain and by headquarters' opening; a
-reversal returns to the allotment its use came from. A member is counted in this shop alone.
+reversal returns to the allotment its use came from. A member is counted in this shop, what an old disk forgot by headquarters' opening;
+what they used elsewhere headquarters tells beside them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from gateway.events import OpenCodeHeld, OpenCodeUsed, RedemptionReversed
 from gateway.rules.marks import NOWHERE, RowPlace, beyond
-from gateway.signed import AssignmentStand
+from gateway.signed import AssignmentStand, MemberUses
 
 Kind = OpenCodeUsed | OpenCodeHeld | RedemptionReversed
 
@@ -29,10 +30,13 @@ class Allotments:
         self._holds: dict[str, OpenCodeHeld] = {}
         self._own: dict[tuple[str, int], int] = {}  # net, by voucher and number
         self._after: dict[tuple[str, int], int] = {}  # the same, of rows beyond headquarters' marks
-        self._moves: list[tuple[tuple[str, int], int, RowPlace]] = []
+        self._moves: list[tuple[OpenCodeUsed, int, RowPlace]] = []
         self._known: dict[tuple[str, int], int] = {}
         self._marks: Mapping[int, int] = {}
+        self.is_unknown = False  # headquarters' opening has not said what members used
         self._members: dict[tuple[str, str], int] = {}
+        self._members_after: dict[tuple[str, str], int] = {}
+        self._members_known: dict[tuple[str, str], int] = {}
 
     def fold(self, row: Kind, place: RowPlace = NOWHERE) -> None:
         """Take a row, from the past or just decided."""
@@ -46,22 +50,28 @@ class Allotments:
             self._move(use.row, -use.row.units, place)
 
     def _move(self, row: OpenCodeUsed, units: int, place: RowPlace) -> None:
-        key, member = (row.voucher_id, row.number), (row.voucher_id, row.member_ref)
-        self._own[key] = self._own.get(key, 0) + units
-        self._moves.append((key, units, place))
+        self._moves.append((row, units, place))
+        _add(self._own, self._members, row, units)
         if beyond(place, self._marks):
-            self._after[key] = self._after.get(key, 0) + units
-        if row.member_ref:
-            self._members[member] = self._members.get(member, 0) + units
+            _add(self._after, self._members_after, row, units)
 
-    def adopt(self, stands: Iterable[AssignmentStand], marks: Mapping[int, int]) -> None:
-        """Take headquarters' word, which counts every row of this box up to `marks`. It replaces an earlier one."""
-        self._marks = marks
+    def adopt(self, stands: Iterable[AssignmentStand], marks: Mapping[int, int], members: Iterable[MemberUses] | None = ()) -> None:
+        """Take headquarters' word, which counts every row of this box up to `marks`. It replaces an earlier one.
+
+        Args:
+            stands: What it has of this box's numbers.
+            members: How often members used which code; None: headquarters has not counted that.
+        """
+        self.is_unknown, self._marks = members is None, marks
         self._known = {(one.voucher_id, one.number): one.spent for one in stands if one.live}
-        self._after = {}
-        for key, units, place in self._moves:
+        self._members_known = {}
+        for one in members or ():
+            member = one.code, one.member_ref
+            self._members_known[member] = self._members_known.get(member, 0) + one.uses
+        self._after, self._members_after = {}, {}
+        for row, units, place in self._moves:
             if beyond(place, marks):
-                self._after[key] = self._after.get(key, 0) + units
+                _add(self._after, self._members_after, row, units)
 
     # ------------------------------------------------------------ looking
 
@@ -79,8 +89,17 @@ class Allotments:
         """Uses of a member in this shop, less what was reversed; `live`: authorizations that count, too."""
         holds = (self._holds.get(name) for name in live)
         held = sum(one.units for one in holds if one is not None and (one.voucher_id, one.member_ref) == (voucher_id, member_ref))
-        return self._members.get((voucher_id, member_ref), 0) + held
+        member = voucher_id, member_ref
+        known = self._members_known.get(member, 0) + self._members_after.get(member, 0)
+        return max(self._members.get(member, 0), known) + held
 
     def held(self, authorization_id: str) -> OpenCodeHeld | None:
         """A hold of an open code."""
         return self._holds.get(authorization_id)
+
+
+def _add(numbers: dict[tuple[str, int], int], members: dict[tuple[str, str], int], row: OpenCodeUsed, units: int) -> None:
+    key, member = (row.voucher_id, row.number), (row.voucher_id, row.member_ref)
+    numbers[key] = numbers.get(key, 0) + units
+    if row.member_ref:
+        members[member] = members.get(member, 0) + units

@@ -313,6 +313,12 @@ REASONS: Final[dict[str, Reason]] = {
     "unknown_till_code": _reason(
         "本店查無此收銀條碼", "This shop knows no such till code", "請核對數字後再試", "Please check its digits and try again"
     ),
+    "limit_unknown": _reason(
+        "門市主機剛還原，尚未得知您用過幾次",
+        "The shop's box was put back and does not know yet how often you used this offer",
+        "此券未被使用，請待總部更新後再試",
+        "It was not used; please try again when headquarters has told the shop",
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {

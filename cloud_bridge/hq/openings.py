@@ -148,9 +148,10 @@ def judge(db: Connection, press: Press, row: BoxRow, said: Said, now_us: int) ->
     _look(db, row, said, now_us)
     alarmed_us = db.execute("SELECT max(at_us) FROM alarms WHERE gateway = ? AND settled_us = 0", (row.gateway,)).fetchone()[0]
     last = last_pressed(db, row.gateway)
-    if said.proven and alarmed_us is None and not _is_behind(db, row.gateway, said, last) and not _lacks_members(db, row.gateway, last):
+    lacks = _lacks_members(db, row.gateway, last)
+    if said.proven and alarmed_us is None and not lacks and not _is_behind(db, row.gateway, said, last):
         return False, last, False
-    if last is not None and last.epoch == said.epoch and _will_do(db, row, said, last, alarmed_us, now_us):
+    if last is not None and last.epoch == said.epoch and not lacks and _will_do(db, row, said, last, alarmed_us, now_us):
         return True, last, False
     return True, press_opening(db, press, row, said.epoch, now_us), True
 

@@ -1,11 +1,13 @@
 """What members used of what limits them, as headquarters counts it for an opening and for every other shop, in both databases."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from cloud_bridge.hq import accounts, campaigns, limited, members
+from cloud_bridge.hq import accounts, campaigns, limited, members, openings
+from cloud_bridge.hq.documents import Press
 from cloud_bridge.hq.effects import Effects
 from cloud_bridge.hq.registry import BoxRow, box_of
 from cloud_bridge.hq.store import Connection, Store, StoredRow
@@ -13,6 +15,7 @@ from cloud_bridge.hq.undated import undated
 from gateway.events import Event, MemberBound, RedemptionReversed, TimeTrust
 from gateway.rules.definitions import Campaign, read_campaign
 from gateway.signed import Elsewhere, MemberUses
+from provisioning.authority import Authority
 
 from .rig import AT_US
 from .test_accounts import member
@@ -137,3 +140,21 @@ async def test_an_open_code_is_counted_by_its_voucher(store: Store) -> None:
     await take(store, "gw", bound(1, ref), bound(2, ref))
     assert [(one.campaign, one.code, one.uses) for one in await of_box(store)] == [(0, "v1", 1)]
     assert [(one.campaign, one.code, one.uses) for one in (await entries(store, "other"))[ref]] == [(0, "v1", 1)]
+
+
+async def test_a_box_that_lives_on_an_opening_of_an_earlier_release_gets_one_that_counts_members(store: Store, tmp_path: Path) -> None:
+    press, said = Press(Authority.open(tmp_path)), openings.Said("2-b", True, "1-a", {})
+    await chain(store, LIMITED)
+    ref = await member(store)
+
+    def judged(db: Connection) -> tuple[bool, openings.Pressed | None, bool]:
+        return openings.judge(db, press, box_of(db, "gw"), said, AT_US)
+
+    await store.write(lambda db: db.execute("INSERT INTO openings VALUES ('gw', 3, '2-b', ?, '{}', ?)", (AT_US, AT_US)))
+    assert (await store.write(judged))[2] is False, "nobody used anything there: it lacks nothing"
+    await take(store, "gw", bound(1, ref))
+    needs, pressed, is_new = await store.write(judged)
+    assert (needs, is_new) == (True, True) and pressed is not None
+    applied = "UPDATE openings SET applied_us = ? WHERE gateway = 'gw' AND number = ?"
+    await store.write(lambda db: db.execute(applied, (AT_US, pressed.number)))
+    assert (await store.write(judged))[2] is False, "once is enough"

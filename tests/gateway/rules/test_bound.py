@@ -17,8 +17,8 @@ def at(day: int, trust: TimeTrust = TimeTrust.HOLDOVER) -> Instant:
 
 
 def bound(name: str, member: str = "anna", day: int = 0, hold: bool = False, units: int = 1, campaign: int = 5) -> MemberBound:
-    ids = (None, name) if hold else (name, None)
-    return MemberBound(*ids, "v", campaign, units, member, "code", "s", None, None, at(day))
+    redemption, authorization = (None, name) if hold else (name, None)
+    return MemberBound(redemption, authorization, "v", campaign, units, member, "code", "s", None, None, at(day))
 
 
 def reversed_(name: str, day: int = 0) -> RedemptionReversed:
@@ -84,9 +84,10 @@ def test_whatever_an_old_disk_forgot_the_opening_brings_back(before: list, after
 
 def test_until_headquarters_has_counted_members_nothing_is_known_and_its_next_word_mends_that() -> None:
     book = BoundUses()
-    assert not book.is_unknown
+    found = [book.is_unknown]
     book.adopt(None, {1: 9})
-    assert book.is_unknown
+    found.append(book.is_unknown)
+    assert found == [False, True]
     book.adopt([MemberUses("anna", 5, "", "", 2), MemberUses("anna", 0, "code", "", 7)], {1: 9})
     assert (book.is_unknown, book.count("anna", 5, at(0)).member, book.count("anna", 5, at(3)).member_today) == (False, 2, 2)
 
@@ -103,8 +104,8 @@ def test_uses_elsewhere_are_added_those_of_another_day_not_to_today() -> None:
 
 def test_of_a_hold_long_ended_only_the_members_row_is_kept_and_it_counts_no_more() -> None:
     book = BoundUses()
-    for row in (held("h"), bound("h", hold=True)):
-        book.fold(row)  # type: ignore[arg-type]
+    book.fold(held("h"))
+    book.fold(bound("h", hold=True))
     assert (book.count("anna", 5, at(0)).member, book.is_live("h")) == (1, True)
     book.fold(ended("h"))
     assert (book.count("anna", 5, at(0)).member, book.is_live("h")) == (0, False)

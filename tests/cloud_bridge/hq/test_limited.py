@@ -150,7 +150,7 @@ async def test_a_box_that_lives_on_an_opening_of_an_earlier_release_gets_one_tha
     def judged(db: Connection) -> tuple[bool, openings.Pressed | None, bool]:
         return openings.judge(db, press, box_of(db, "gw"), said, AT_US)
 
-    await store.write(lambda db: db.execute("INSERT INTO openings VALUES ('gw', 3, '2-b', ?, '{}', ?)", (AT_US, AT_US)))
+    await store.write(lambda db: db.execute("INSERT INTO openings VALUES ('gw', 0, '2-b', ?, '{}', ?)", (AT_US, AT_US)))
     assert (await store.write(judged))[2] is False, "nobody used anything there: it lacks nothing"
     await take(store, "gw", bound(1, ref))
     needs, pressed, is_new = await store.write(judged)

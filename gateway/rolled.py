@@ -21,6 +21,16 @@ class MemberUses(Struct, frozen=True, array_like=True):
     uses: int
 
 
+class MemberTrust(Struct, frozen=True, array_like=True):
+    """In an opening: something a member took on trust at the box lately; nothing that was reversed."""
+
+    redemption_id: str
+    member_ref: str
+    campaign: int  # of the terms
+    exposure_minor: int
+    at_us: int
+
+
 class Elsewhere(Struct, frozen=True, array_like=True):
     """How often a member used a campaign, or an open code, in all other shops of the chain; no reversed use."""
 

@@ -28,6 +28,7 @@ from gateway.rolled import CONSENTS as CONSENTS
 from gateway.rolled import Elsewhere as Elsewhere
 from gateway.rolled import MemberEntry as MemberEntry
 from gateway.rolled import MemberList as MemberList
+from gateway.rolled import MemberTrust as MemberTrust
 from gateway.rolled import MemberUses as MemberUses
 
 TAG_B: Final = 4
@@ -345,6 +346,7 @@ class Opening(Struct, frozen=True):
     assigned: list[AssignmentStand] = field(default_factory=list)
     settled_s: int = 0  # the highest settled mark HQ has of this box, from whatever line
     members: list[MemberUses] | None = None  # what limits its members; None: headquarters of an earlier release has not counted that
+    trusted: list[MemberTrust] = field(default_factory=list)  # what members took on trust within the windows of the terms
 
 
 class Document(Struct, frozen=True):

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.envelope import Header
-from cloud_bridge.hq import assignments, limited, registry, shapes
+from cloud_bridge.hq import assignments, limited, registry, risks, shapes
 from cloud_bridge.hq.documents import KEPT_DAYS, Press
 from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Connection, Store, StoredRow
@@ -237,7 +237,8 @@ def press_opening(db: Connection, press: Press, row: BoxRow, epoch: str, now_us:
     oldest_s = now_us // 1_000_000 - KEPT_DAYS * 86_400
     given = shapes.given(db, row.gateway, row.timezone)
     used, stands = _used(db, row.gateway, oldest_s), _stands(db, row.gateway, oldest_s)
-    opening = Opening(epoch, marks, used, stands, given, *_assigned(db, row.gateway), limited.of_box(db, row.gateway, row.timezone))
+    counted = limited.of_box(db, row.gateway, row.timezone), risks.taken_by_members(db, row.gateway, now_us)
+    opening = Opening(epoch, marks, used, stands, given, *_assigned(db, row.gateway), *counted)
     number = press.seal_opening(db, row, opening, now_us)
     db.execute("INSERT INTO openings_counting VALUES (?, ?) ON CONFLICT (gateway, number) DO NOTHING", (row.gateway, number))
     values = (row.gateway, number, epoch, now_us, _counted(marks))

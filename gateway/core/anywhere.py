@@ -14,6 +14,7 @@ from gateway.core.risk import Line, Risk
 from gateway.core.views import QuotaView, RiskView
 from gateway.events import (
     AuthorizationEnded,
+    MemberBound,
     OpenCodeHeld,
     OpenCodeUsed,
     RedemptionReversed,
@@ -69,6 +70,7 @@ class Anywhere:
         """Name the rows this lives on."""
         tell = self._knowledge.tell
         tell(self.risk.book.fold, RiskTaken, RiskHeld, AuthorizationEnded, RedemptionReversed, VoucherRedeemed)
+        tell(self.risk.velocity.fold, RiskTaken, RiskHeld, MemberBound, AuthorizationEnded, RedemptionReversed)
         tell(self.accepted.fold, VoucherRedeemed, RiskTaken, OpenCodeUsed)
         tell(self.quotas.book.fold, OpenCodeUsed, OpenCodeHeld, RedemptionReversed)
 
@@ -76,6 +78,7 @@ class Anywhere:
         """Take headquarters' opening."""
         self.quotas.book.adopt(opening.assigned, marks, opening.members)
         self.adopt_members(opening.members, marks)
+        self.risk.velocity.adopt(opening.trusted)
         self._claims.adopt(opening, marks)
 
     def shared(self, presented: Presented | str, shown: Shown, asked: Asked) -> Verdict | None:

@@ -319,6 +319,12 @@ REASONS: Final[dict[str, Reason]] = {
         "此券未被使用，請待總部更新後再試",
         "It was not used; please try again when headquarters has told the shop",
     ),
+    "risk_member": _reason(
+        "門市離線，您近期可先行受理的次數或金額已滿",
+        "The shop is offline, and you have lately used as much on trust as one member may",
+        "此券未被使用，請待連線恢復後再試",
+        "It was not used; please try again when the shop is online",
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {

@@ -680,3 +680,41 @@ CREATE TABLE IF NOT EXISTS openings_counting (  -- openings that say how often m
     number INTEGER NOT NULL,
     PRIMARY KEY (gateway, number)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS member_secrets (  -- of a region's secret what is random; with the root key it makes the secret. No line: never exchanged
+    region TEXT NOT NULL,
+    version INTEGER NOT NULL,            -- the highest is in force
+    nonce TEXT NOT NULL,                 -- 64 hex digits; gone with the exchange that replaced it
+    PRIMARY KEY (region, version)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS member_keys_before (  -- phone keys as shops had them before an exchange, while its overlap lasts
+    region TEXT NOT NULL,
+    phone_key TEXT NOT NULL,
+    member_ref TEXT NOT NULL,
+    PRIMARY KEY (region, phone_key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS member_keys_before_member ON member_keys_before (member_ref);
+
+CREATE TABLE IF NOT EXISTS member_exchanges (  -- every exchange of a region's secret: the journal
+    region TEXT NOT NULL,
+    version INTEGER NOT NULL,            -- of the new secret
+    begun_us INTEGER NOT NULL,
+    until_us INTEGER NOT NULL,           -- the overlap lasts so long
+    members INTEGER NOT NULL,            -- phone keys that were moved on
+    cards INTEGER NOT NULL,
+    finished_us INTEGER NOT NULL,        -- 0: not yet
+    uncredited INTEGER NOT NULL,         -- sales by numbers of nobody, written under the old secret: they can be joined to nobody any more
+    unheard TEXT NOT NULL,               -- JSON: boxes that had not taken the new list when it was finished
+    scrubbed INTEGER NOT NULL,           -- the old secret is in no file of ours any more
+    PRIMARY KEY (region, version)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS member_exchange_boxes (  -- who has to take the new list
+    gateway TEXT NOT NULL,
+    region TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    list INTEGER NOT NULL,               -- version of its document `members`
+    applied_us INTEGER NOT NULL,         -- 0: not yet
+    PRIMARY KEY (gateway, region, version)
+) WITHOUT ROWID;

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "members.erased"
 TABLES: Final = ("members", "member_tags", "member_cards", "member_keys_before")
-OURS: Final = re.compile(r"CREATE TABLE IF NOT EXISTS (?:member_secrets|member_keys_before) .*?^\) WITHOUT ROWID;", re.DOTALL | re.MULTILINE)
+OURS: Final = re.compile(
+    r"CREATE TABLE IF NOT EXISTS (?:member_secrets|member_keys_before) .*?^\) WITHOUT ROWID;", re.DOTALL | re.MULTILINE
+)
 
 
 class Line(Struct, frozen=True):

@@ -20,7 +20,7 @@ from gateway.clock import Clock
 from gateway.codes import CodeKind, recognise
 from gateway.config import StoreTable
 from gateway.core.counter import Asked, Verdict
-from gateway.core.members import Asker, Found, Locked, Members, NotFound
+from gateway.core.members import Asker, Found, Members, NotFound
 from gateway.core.requests import OURS
 from gateway.core.whose import NOBODY, Whose
 from gateway.errors import MalformedFrame
@@ -114,7 +114,7 @@ class Binding:
         found = self._members.by_phone(whose.phone, asker)
         if isinstance(found, Found):
             return Resolved(found.member.member_ref, "phone", BOUND, found.rows)
-        return Resolved(state=found.reason, rows=() if isinstance(found, Locked) else found.rows)
+        return Resolved(state=found.reason, rows=found.rows)
 
     def resolve_for_sale(self, whose: Whose) -> Resolved:
         """Who earns. A number is not looked up for anybody to see: known or not, points are pending."""

@@ -9,6 +9,7 @@ standard deviations. A guess from one answer is right in `guess` of all cases at
 
 import argparse
 import asyncio
+import contextlib
 import http.client
 import json
 import random
@@ -77,21 +78,26 @@ async def be_shop(folder: Path, devices: int) -> None:
 
 def ask(port: int, keys: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each answer, by kind."""
-    connection, took, order = http.client.HTTPConnection("127.0.0.1", port), {kind: list[float]() for kind in KINDS}, list(KINDS)
-    for at in range(rounds + WARM_UP):
-        random.shuffle(order)
-        for kind in order:
-            body = json.dumps({"station": "counter", "phone": number_of(kind, at)})
-            headers = {"authorization": f"Bearer {keys[kind][at // A_DEVICE]}", "content-type": "application/json"}
-            begun_s = time.perf_counter()
-            connection.request("POST", "/v1/members/lookup", body, headers)
-            with connection.getresponse() as answer:
-                said = json.loads(answer.read())
-            spent_s = time.perf_counter() - begun_s
-            assert said["found"] is (kind not in ("unknown", "locked")), said
-            if at >= WARM_UP:
-                took[kind].append(spent_s)
+    took, order = {kind: list[float]() for kind in KINDS}, list(KINDS)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        for at in range(rounds + WARM_UP):
+            random.shuffle(order)
+            for kind in order:
+                spent_s = _look_up(connection, keys[kind][at // A_DEVICE], kind, at)
+                if at >= WARM_UP:
+                    took[kind].append(spent_s)
     return took
+
+
+def _look_up(connection: http.client.HTTPConnection, key: str, kind: str, at: int) -> float:
+    body = json.dumps({"station": "counter", "phone": number_of(kind, at)})
+    begun_s = time.perf_counter()
+    connection.request("POST", "/v1/members/lookup", body, {"authorization": f"Bearer {key}", "content-type": "application/json"})
+    with connection.getresponse() as answer:
+        said = json.loads(answer.read())
+    spent_s = time.perf_counter() - begun_s
+    assert said["found"] is (kind not in ("unknown", "locked")), said
+    return spent_s
 
 
 def auc(several: list[float], others: list[float]) -> tuple[float, float]:

@@ -52,7 +52,7 @@ class MemberEntry(Struct, frozen=True, array_like=True):
     consents: list[str]  # of `CONSENTS`
     points: int
     tags: list[tuple[str, int]] = field(default_factory=list)  # a word for staff, and until when (seconds since 1970 UTC)
-    elsewhere: tuple[Elsewhere, ...] = ()  # of what limits its members; nothing: not used elsewhere
+    elsewhere: list[Elsewhere] = field(default_factory=list)  # of what limits its members; nothing: not used elsewhere
 
 
 class MemberList(Struct, frozen=True):

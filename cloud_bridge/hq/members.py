@@ -234,7 +234,7 @@ def _entries(db: Connection, row: BoxRow, after: int, now_us: int) -> list[Membe
     for ref, key, code, tier, consents, points in found:
         agreed = _words(consents)
         shown = tags[ref] if "preferences" in agreed else []  # staff see them with consent only, so shops are not told otherwise
-        entries.append(MemberEntry(ref, phones.told_key(key) if key else "", code, tier, agreed, points, shown, tuple(used.get(ref, ()))))
+        entries.append(MemberEntry(ref, phones.told_key(key) if key else "", code, tier, agreed, points, shown, used.get(ref, [])))
     return entries
 
 

@@ -77,7 +77,7 @@ async def entries(store: Store, gateway: str, now_us: int = AT_US) -> dict[str, 
 
     def told(db: Connection) -> dict[str, list[Elsewhere]]:
         row: BoxRow = box_of(db, gateway)
-        return {one.member_ref: list(one.elsewhere) for one in members.told(db, row, "members", 1, b"", now_us).entries}
+        return {one.member_ref: one.elsewhere for one in members.told(db, row, "members", 1, b"", now_us).entries}
 
     return await store.write(told)
 

@@ -1,6 +1,5 @@
 """The secret of a region is exchanged: nobody is lost or doubled, late rows find their member, and the old secret is in no file."""
 
-import asyncio
 import contextlib
 import sqlite3
 from functools import partial
@@ -8,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from cloud_bridge.hq import accounts, member_office, members, rotating
-from cloud_bridge.hq.commands import exchange_command, finish_exchange_command
+from cloud_bridge.hq import accounts, members, rotating
 from cloud_bridge.hq.keeping import restore_command
 from cloud_bridge.hq.members import MemberAsk, MemberRow, Signing
 from cloud_bridge.hq.options import HqOptions
@@ -19,15 +16,13 @@ from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.rotating import DAY_US, Exchange
 from cloud_bridge.hq.store import Connection, Store, StoredRow
 from gateway import phones
-from gateway.commands import app
-from gateway.errors import ConfigError
 from gateway.events import CatalogApplied, PointsAccrued
 from gateway.member_commands import said
 from gateway.phones import e164, phone_key, sale_ref
 from gateway.signed import MemberList
 from tests.traces import traces
 
-from .rig import AT_US, Hq, instant, wire
+from .rig import AT_US
 from .test_accounts import look
 from .test_members import KEY_NUMBER, PHONE, again, imported, member, newest, secret_of
 from .test_members_stored import BOX
@@ -227,35 +222,3 @@ async def test_the_old_secret_is_in_no_byte_of_headquarters_nor_of_its_backups_a
         assert (await member(hq))["member_ref"] == ref
         assert secret_of(await newest(hq, box, "members"), enrolment) == now
     assert traces(tmp_path, needles) == []
-
-
-async def test_the_command_begins_it_tells_how_it_stands_and_ends_it(demo: Hq) -> None:
-    data, enrolment = Path(demo.options.data_dir), await demo.new_box()
-    ref = (await member(demo))["member_ref"]
-    with pytest.raises(ConfigError, match="no region XX"):
-        await asyncio.to_thread(exchange_command, data, "XX", 1)
-    begun = await asyncio.to_thread(exchange_command, data, "TW", 1)
-    with pytest.raises(ConfigError, match="have not taken the new list"):
-        await asyncio.to_thread(finish_exchange_command, data, "TW", False)
-    async with demo.connected(enrolment) as box:
-        whole = await newest(demo, box, "members")
-        row = wire(1, CatalogApplied("members", whole.version, "", instant()))
-        assert (await box.send(box.batch([row], lane=2))) is not None
-    ran = await asyncio.to_thread(CliRunner().invoke, app, ["hq", "rotate-members", "--data", str(data)])
-    assert ran.exit_code == 0 and "TW version 1: 1 numbers and 0 cards moved on, 1 of 1 boxes have the new list" in ran.output
-    assert (begun["boxes"], begun["unheard"]) == (1, ["gw-s1"])
-    ran = await asyncio.to_thread(CliRunner().invoke, app, ["hq", "rotate-members", "TW", "--finish", "--data", str(data)])
-    assert ran.exit_code == 0 and "finished" in ran.output
-    ran = await asyncio.to_thread(CliRunner().invoke, app, ["hq", "rotate-members", "TW", "--finish", "--data", str(data)])
-    assert ran.exit_code == 1 and "no exchange" in ran.output
-    assert (await member(demo))["member_ref"] == ref
-
-
-async def test_an_overlap_that_is_over_ends_by_itself_and_the_files_are_scrubbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member_office, "LOOK_S", 0.2)
-    async with again(HqOptions(data_dir=str(tmp_path / "hq"))) as hq:
-        await member(hq)
-        await hq.post("/api/member-secrets/TW/exchange", {"overlap_days": 0})
-        async with asyncio.timeout(40):
-            while not (await hq.get("/api/member-secrets"))[-1]["is_scrubbed"]:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)

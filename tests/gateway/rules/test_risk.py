@@ -72,14 +72,6 @@ def test_a_hold_is_exposure_until_it_ends_and_an_acknowledgement_does_not_end_it
     assert book.open_minor(5) == 0 and book.held("h") is not None
 
 
-def test_of_a_hold_long_ended_only_its_own_row_is_kept_and_it_is_no_exposure() -> None:
-    book = Exposure()
-    book.fold(RiskHeld("h", "v", 5, 1, 0, 1, 300, 300, "d", AT), (1, 2))
-    book.fold(taken("r", "w", 100), (1, 3))
-    assert book.answer(lambda place: False, lambda authorization_id: False)
-    assert book.open_minor(5) == 100
-
-
 def test_what_a_list_may_be_as_old_as_is_known_by_signed_time_or_by_the_line() -> None:
     assert risk.list_age_s(1_000_000, 61_000_000, None) == 60
     assert risk.list_age_s(1_000_000, 61_000_000, 5.0) == 5, "the line was up five seconds ago: nothing newer can be missing"

@@ -11,16 +11,13 @@ are deleted; what is restored from them is erased at the start.
 import asyncio
 import logging
 import os
-import re
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import rotating
 from cloud_bridge.hq.backups import read_list
 from cloud_bridge.hq.store import Store
 from gateway.errors import ConfigError
@@ -29,10 +26,7 @@ from gateway.signed import MEMBER_NAMES
 log = logging.getLogger(__name__)
 
 NAME: Final = "members.erased"
-TABLES: Final = ("members", "member_tags", "member_cards", "member_keys_before")
-OURS: Final = re.compile(
-    r"CREATE TABLE IF NOT EXISTS (?:member_secrets|member_keys_before) .*?^\) WITHOUT ROWID;", re.DOTALL | re.MULTILINE
-)
+TABLES: Final = ("members", "member_tags", "member_cards")
 
 
 class Line(Struct, frozen=True):
@@ -54,7 +48,6 @@ class Erasing:
         self._making = making
         self._path = data / NAME
         self._turn = asyncio.Lock()
-        self.chain_of: Callable[[str], bytes] = lambda region: b""  # `gateway.phones.region_secrets`
         self._wanted = self._done = 0  # how often it was asked, and up to which of those it is done
 
     def read(self) -> list[str]:
@@ -94,7 +87,7 @@ class Erasing:
                 return  # with somebody else's, who began after this was asked
             self._done = self._wanted
             await store.scrub()
-            await asyncio.to_thread(self._scrub_backups, await store.read(rotating.in_force))
+            await asyncio.to_thread(self._scrub_backups)
 
     def _append(self, lines: bytes) -> None:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -107,25 +100,22 @@ class Erasing:
         finally:
             os.close(descriptor)
 
-    def _scrub_backups(self, secrets: dict[str, tuple[int, str]]) -> None:
+    def _scrub_backups(self) -> None:
         refs = self.read()
         for backup in read_list(self._data):
             file = Path(backup.file)
             if not file.is_file() or file.read_bytes()[:16] != b"SQLite format 3\x00":
                 continue
             try:
-                _take_out(file, refs, lambda db: rotating.bring_up(db, secrets, self.chain_of))
+                _take_out(file, refs)
             except sqlite3.Error as error:
                 raise ConfigError(
                     f"{file} could not be rid of an erased member: {error}", "Delete that backup, and make another"
                 ) from error
 
 
-def _take_out(file: Path, refs: list[str], bring_up: Callable[[sqlite3.Connection], None]) -> None:
-    """Delete members from a backup, and the sealed lists they stood in: headquarters makes those anew when it is restored.
-
-    What it has under an older secret of a region is moved on to the one in force.
-    """
+def _take_out(file: Path, refs: list[str]) -> None:
+    """Delete members from a backup, and the sealed lists they stood in: headquarters makes those anew when it is restored."""
     db = sqlite3.connect(file, isolation_level=None)
     try:
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'members'").fetchone() is None:
@@ -133,13 +123,10 @@ def _take_out(file: Path, refs: list[str], bring_up: Callable[[sqlite3.Connectio
         db.execute("PRAGMA journal_mode = DELETE")
         db.execute("PRAGMA secure_delete = ON")
         db.execute("BEGIN IMMEDIATE")
-        for table_of_ours in OURS.findall((Path(__file__).parent / "tables.sql").read_text(encoding="utf-8")):
-            db.execute(table_of_ours)  # an earlier release may have made this backup
         for table in TABLES:
             db.executemany(f"DELETE FROM {table} WHERE member_ref = ?", [(ref,) for ref in refs])  # noqa: S608 - constant text
         db.executemany("DELETE FROM documents WHERE name = ?", [(name,) for name in MEMBER_NAMES])
         db.execute("DELETE FROM member_lists")
-        bring_up(db)
         db.execute("COMMIT")
         db.execute("VACUUM")
     finally:

@@ -118,7 +118,8 @@ class MemberOffice:
             now_us = self._clock.now().wall_us
             begun = rotating.begin(db, region, chain, nonce, ready, overlap_us, now_us)
             rows, retired = seal_members(db, self._press, {region}, now_us, whole=True), devices.retired_boxes(db)
-            return rotating.await_boxes(db, begun, [row.gateway for row in rows if row.gateway not in retired]), rows
+            rotating.await_boxes(db, begun, [row.gateway for row in rows if row.gateway not in retired])
+            return begun, rows
 
         begun, rows = await self._store.write(change)
         log.warning("the secret of members of %s is exchanged: version %d, %d numbers", region, begun.version, begun.members)

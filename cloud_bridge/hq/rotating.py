@@ -124,12 +124,11 @@ def begin(
     return Exchange(region, version, now_us, now_us + overlap_us, *counted, 0, 0, [])
 
 
-def await_boxes(db: Connection, exchange: Exchange, gateways: Iterable[str]) -> Exchange:
-    """Write down who has to take the list that was made for them; the exchange as it stands then."""
+def await_boxes(db: Connection, exchange: Exchange, gateways: Iterable[str]) -> None:
+    """Write down who has to take the list that was made for them."""
     found = dict(db.execute("SELECT gateway, version FROM documents WHERE name = 'members'").fetchall())
     rows = [(gateway, exchange.region, exchange.version, found[gateway], 0) for gateway in gateways if gateway in found]
     db.put("member_exchange_boxes", rows, "(gateway, region, version) DO NOTHING")
-    return running(db, exchange.region) or exchange
 
 
 def applied(db: Connection, row: StoredRow, event: CatalogApplied) -> None:

@@ -14,7 +14,7 @@ from cloud_bridge.hq import assignments, limited, members
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import MemberBound, MemberRecognised, PointsAccrued, RevisitAsked
-from gateway.phones import sale_ref, told_key
+from gateway.phones import sale_ref
 from gateway.rules.revisit import DAY_US, SAME_VISIT_US
 from gateway.token import points_ref
 
@@ -158,12 +158,7 @@ def _of_code(db: Connection, code: str | None) -> str | None:
 
 def _with_numbers(db: Connection, region: str, after: int) -> list[tuple[str, str]]:
     sql = "SELECT member_ref, phone_key FROM members WHERE region = ? AND change > ? AND phone_key IS NOT NULL"
-    before = (
-        "SELECT b.member_ref, b.phone_key FROM member_keys_before b JOIN members m ON m.member_ref = b.member_ref"
-        " WHERE b.region = ? AND m.change > ?"
-    )
-    now = [(ref, told_key(key)) for ref, key in db.execute(sql, (region, after)).fetchall()]
-    return now + [(ref, key) for ref, key in db.execute(before, (region, after)).fetchall()]
+    return [(ref, key) for ref, key in db.execute(sql, (region, after)).fetchall()]
 
 
 def _enter(db: Connection, source: tuple[str, str, str], member_ref: str, points: int, at_us: int, now_us: int) -> bool:

@@ -129,36 +129,6 @@ def events_command(data_dir: Path, after: str) -> Iterator[tuple[list[dict[str, 
         yield events, after
 
 
-def exchanges_command(data_dir: Path) -> list[dict[str, Any]]:
-    """Every exchange of a region's secret.
-
-    Raises:
-        ConfigError: Headquarters never started with that folder.
-        BrokerError: Headquarters does not answer.
-    """
-    return list(_ask(data_dir, "/api/member-secrets", None))
-
-
-def exchange_command(data_dir: Path, region: str, overlap_days: int) -> dict[str, Any]:
-    """Exchange a region's secret.
-
-    Raises:
-        ConfigError: There is no such region, or the exchange before is not finished.
-        BrokerError: Headquarters does not answer.
-    """
-    return dict(_ask(data_dir, f"/api/member-secrets/{quote(region)}/exchange", {"overlap_days": overlap_days}, COUNT_TIMEOUT_S))
-
-
-def finish_exchange_command(data_dir: Path, region: str, force: bool) -> dict[str, Any]:
-    """End the overlap of a region's exchange.
-
-    Raises:
-        ConfigError: There is none, or boxes have not taken the new list.
-        BrokerError: Headquarters does not answer.
-    """
-    return dict(_ask(data_dir, f"/api/member-secrets/{quote(region)}/finish", {"force": force}, COUNT_TIMEOUT_S))
-
-
 def _ask(data_dir: Path, path: str, body: dict[str, Any] | None, timeout_s: float = TIMEOUT_S) -> Any:
     """POST, or GET without a body."""
     with _opened(data_dir, path, body, timeout_s) as response:

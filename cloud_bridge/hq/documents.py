@@ -19,7 +19,7 @@ from cloud_bridge.hq import campaigns, devices, issuers, members, risks, shapes
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
-from gateway.phones import region_secrets
+from gateway.phones import region_secret
 from gateway.rules.definitions import encode_campaign
 from gateway.signed import (
     ANYWHERE_NAME,
@@ -137,8 +137,8 @@ class Press:
         return hmac.digest(root, piece.encode(), "sha256")[:size_b]
 
     def member_secret(self, region: str) -> bytes:
-        """What the key of a region's telephone numbers is made with (`rotating.secret`): told whenever it is asked for, stored nowhere."""
-        return region_secrets(self._authority.root.private_bytes_raw(), region)
+        """The key of a region's telephone numbers: told again whenever it is asked for, and stored nowhere."""
+        return region_secret(self._authority.root.private_bytes_raw(), region)
 
     def set_limit(self, db: Connection, store: str, limit: CampaignLimit, now_us: int) -> BoxRow:
         """Say what a shop may give out of a campaign.

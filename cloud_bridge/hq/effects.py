@@ -7,13 +7,12 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import accounts, assignments, devices, joining, limited, openings, rotating, screened, shared, timing
+from cloud_bridge.hq import accounts, assignments, devices, joining, limited, openings, screened, shared, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
 from gateway.events import (
     AuthorizationEnded,
-    CatalogApplied,
     ClockFixed,
     CompartmentOpenIntended,
     DevicePaired,
@@ -225,5 +224,4 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     DeviceSeen: devices.seen,
     ClockFixed: timing.fixed,
     EpochAdmitted: openings.admitted,
-    CatalogApplied: rotating.applied,
 }

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from cloud_bridge.hq import rotating
 from cloud_bridge.hq.api import draw
 from cloud_bridge.hq.member_office import COLUMNS, MOST_LINES, MemberOffice
 from cloud_bridge.hq.members import ELSEWHERE, MOST_CARDS, MemberAsk, MemberRow, typed_code
@@ -52,20 +51,6 @@ class NewTag(_Body):
     not_after_s: Annotated[int, Field(ge=0, le=2**32 - 1, description="Until when, seconds since 1970 UTC; 0 takes it away.")]
 
 
-class NewSecret(_Body):
-    """How a secret is exchanged."""
-
-    overlap_days: Annotated[int, Field(ge=0, le=90, description="How long rows under the old secret can still be joined.")] = (
-        rotating.OVERLAP_DAYS
-    )
-
-
-class EndOfOverlap(_Body):
-    """The end of one."""
-
-    force: bool = Field(False, description="Although boxes have not taken the new list: they go on with their old one until they do.")
-
-
 def member_routes(office: MemberOffice) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["members"])
@@ -108,22 +93,7 @@ def member_routes(office: MemberOffice) -> APIRouter:
         await office.erase(member_ref)
         return {"erased": member_ref}
 
-    _add_secrets(router, office)
     return router
-
-
-def _add_secrets(router: APIRouter, office: MemberOffice) -> None:
-    @router.get("/api/member-secrets", summary="Every exchange of a region's secret, what it moved and which boxes it waits for")
-    async def exchanges() -> list[dict[str, Any]]:
-        return [dict(msgspec.to_builtins(one)) for one in await office.exchanges()]
-
-    @router.post("/api/member-secrets/{region}/exchange", status_code=201, summary="Exchange a region's secret; no member is asked")
-    async def exchange(region: str, body: NewSecret) -> dict[str, Any]:
-        return dict(msgspec.to_builtins(await office.exchange(region, body.overlap_days * rotating.DAY_US)))
-
-    @router.post("/api/member-secrets/{region}/finish", summary="Delete the secret of before, here and in the backups that are kept")
-    async def finish(region: str, body: EndOfOverlap) -> dict[str, Any]:
-        return dict(msgspec.to_builtins(await office.finish_exchange(region, even_unheard=body.force)))
 
 
 def describe(row: MemberRow) -> dict[str, Any]:

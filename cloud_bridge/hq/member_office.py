@@ -4,18 +4,16 @@ import asyncio
 import csv
 import io
 import logging
-import secrets
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from cloud_bridge.hq import devices, issuers, members, registry, rotating
+from cloud_bridge.hq import issuers, members, registry
 from cloud_bridge.hq.documents import Press, new_identifier
 from cloud_bridge.hq.erasing import Erasing
 from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.members import MemberAsk, MemberRow, Signing
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
-from cloud_bridge.hq.rotating import Exchange
 from cloud_bridge.hq.store import Connection, Store, StoreAway
 from gateway.clock import Clock
 from gateway.signed import CONSENTS, DOCUMENT_NAMES
@@ -38,7 +36,6 @@ class MemberOffice:
         self._ingest = ingest
         self._clock = clock
         self._erasing = erasing
-        erasing.chain_of = press.member_secret
 
     async def make(self, ask: MemberAsk) -> tuple[MemberRow, bool]:
         """A new member, or the one who has that number; with it, whether they are new.
@@ -103,61 +100,11 @@ class MemberOffice:
         )
         await self._erasing.scrub(self._store)
 
-    async def exchange(self, region: str, overlap_us: int) -> Exchange:
-        """Exchange a region's secret: every member is found under a new one, here at once and in a shop when it has its new list.
-
-        Raises:
-            RefusedAsk: There is no such region, or the exchange before is not finished.
-        """
-        if region not in {*members.REGIONS.values(), members.ELSEWHERE}:
-            raise RefusedAsk(404, f"there is no region {region}", f"Known: {', '.join(sorted(members.REGIONS.values()))}")
-        nonce, chain = secrets.token_bytes(rotating.NONCE_B), self._press.member_secret(region)
-        ready = await asyncio.to_thread(await self._store.read(partial(rotating.ready, region=region, chain=chain, nonce=nonce)))
-
-        def change(db: Connection) -> tuple[Exchange, list[BoxRow]]:
-            now_us = self._clock.now().wall_us
-            begun = rotating.begin(db, region, chain, nonce, ready, overlap_us, now_us)
-            rows, retired = seal_members(db, self._press, {region}, now_us, whole=True), devices.retired_boxes(db)
-            rotating.await_boxes(db, begun, [row.gateway for row in rows if row.gateway not in retired])
-            return begun, rows
-
-        begun, rows = await self._store.write(change)
-        log.warning("the secret of members of %s is exchanged: version %d, %d numbers", region, begun.version, begun.members)
-        await self._tell(rows)
-        return begun
-
-    async def finish_exchange(self, region: str, *, even_unheard: bool) -> Exchange:
-        """Delete the secret of before, here and in the backups that are kept.
-
-        Raises:
-            RefusedAsk: As `rotating.finish`.
-            ConfigError: A backup cannot be written.
-        """
-        now_us = self._clock.now().wall_us
-        done = await self._store.write(partial(rotating.finish, region=region, now_us=now_us, even_unheard=even_unheard))
-        await self._scrub()
-        return done
-
-    async def exchanges(self) -> list[Exchange]:
-        """Every exchange there was, the newest last."""
-        return await self._store.read(rotating.journal)
-
-    async def _scrub(self) -> None:
-        await self._erasing.scrub(self._store)
-        await self._store.write(rotating.scrubbed)
-
-    async def _end_exchanges(self) -> None:
-        for region in await self._store.read(partial(rotating.due, now_us=self._clock.now().wall_us)):
-            await self.finish_exchange(region, even_unheard=True)
-        if any(one.finished_us and not one.is_scrubbed for one in await self.exchanges()):
-            await self._scrub()  # the power went in between
-
     async def run(self) -> None:
         """Until cancelled: tags go after their time, and shops hear now and then that nothing has changed."""
         while True:
             now_us = self._clock.now().wall_us
             try:
-                await self._end_exchanges()
                 await self._tell(await self._store.write(partial(_refresh, press=self._press, now_us=now_us)))
             except StoreAway as error:
                 log.warning("members are not looked after now: %s", error)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from cloud_bridge.hq import limited, rotating
+from cloud_bridge.hq import limited
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.store import Connection
 from gateway import phones
@@ -79,9 +79,8 @@ def make(db: Connection, ask: MemberAsk, signing: Signing, now_us: int) -> tuple
     Raises:
         RefusedAsk: No number of that region, an old card that cannot be mapped or is another member's, or too many members.
     """
-    secret = rotating.secret(db, ask.region, signing.secret_of(ask.region))
-    number = _number(ask) if ask.phone else ""
-    key = phones.phone_index(secret, number) if number else None
+    secret = signing.secret_of(ask.region)
+    key = phones.phone_key(secret, _number(ask)) if ask.phone else None
     if key is None and not ask.old_cards:
         raise RefusedAsk(422, "a member needs a telephone number or an old card", "Send `phone` or `old_cards`")
     known = _by_key(db, ask.region, key) if key else _by_card(db, ask, secret)
@@ -91,8 +90,6 @@ def make(db: Connection, ask: MemberAsk, signing: Signing, now_us: int) -> tuple
         is_new = False
     for place, card in enumerate(ask.old_cards, 1):
         _map_card(db, ask.region, known, place, card, secret)
-    if number:
-        rotating.remember(db, ask.region, signing.secret_of(ask.region), number, known)
     if ask.old_cards and not is_new:
         _touch(db, known)
     return one(db, known), is_new
@@ -154,7 +151,7 @@ def expire(db: Connection, now_s: int) -> set[str]:
 def erase(db: Connection, member_ref: str) -> str | None:
     """Delete all there is of a member but the rows that name them by reference; their region, or None: there was no such member."""
     found = db.execute("DELETE FROM members WHERE member_ref = ? RETURNING region", (member_ref,)).fetchone()
-    for table in ("member_tags", "member_cards", "voucher_members", "point_accounts", "checkins", "member_keys_before"):
+    for table in ("member_tags", "member_cards", "voucher_members", "point_accounts", "checkins"):
         db.execute(f"DELETE FROM {table} WHERE member_ref = ?", (member_ref,))  # noqa: S608 - constant text
     return None if found is None else str(found[0])
 
@@ -180,18 +177,13 @@ def owners(db: Connection, gateway: str) -> dict[str, str]:
 
 
 def told(db: Connection, row: BoxRow, name: str, version: int, secret: bytes, now_us: int) -> MemberList:
-    """What a box is told in a document of that name and version; it is written down that it was.
-
-    Args:
-        secret: What the region's key is made with (`rotating.secret`).
-    """
+    """What a box is told in a document of that name and version; it is written down that it was."""
     region = region_of(row)
     if name == "members":
         through = _newest(db)
         _note(db, row, version, through, now_us)
         entries, cards = _entries(db, row, -1, now_us), _cards(db, region, -1)
-        current = rotating.secret(db, region, secret)
-        wrapped = wrap(current, public_from_hex(row.public), PURPOSE + row.gateway.encode()) if row.public else ""
+        wrapped = wrap(secret, public_from_hex(row.public), PURPOSE + row.gateway.encode()) if row.public else ""
         return MemberList(region, wrapped, 0, entries, cards)
     base, through = db.execute("SELECT version, through FROM member_lists WHERE gateway = ?", (row.gateway,)).fetchone() or (0, -1)
     _note(db, row, base, through, now_us)
@@ -234,7 +226,7 @@ def _entries(db: Connection, row: BoxRow, after: int, now_us: int) -> list[Membe
     for ref, key, code, tier, consents, points in found:
         agreed = _words(consents)
         shown = tags[ref] if "preferences" in agreed else []  # staff see them with consent only, so shops are not told otherwise
-        entries.append(MemberEntry(ref, phones.told_key(key) if key else "", code, tier, agreed, points, shown, used.get(ref, [])))
+        entries.append(MemberEntry(ref, key or "", code, tier, agreed, points, shown, used.get(ref, [])))
     return entries
 
 
@@ -243,7 +235,7 @@ def _cards(db: Connection, region: str, after: int) -> list[tuple[str, str]]:
         "SELECT c.card_key, c.member_ref FROM member_cards c JOIN members m ON m.member_ref = c.member_ref"
         " WHERE c.region = ? AND m.change > ? ORDER BY c.card_key"
     )
-    return [(phones.told_key(key), ref) for key, ref in db.execute(sql, (region, after))]
+    return [(key, ref) for key, ref in db.execute(sql, (region, after))]
 
 
 # ---------------------------------------------------------------- inside
@@ -263,7 +255,7 @@ def _by_key(db: Connection, region: str, key: str) -> str | None:
 
 def _by_card(db: Connection, ask: MemberAsk, secret: bytes) -> str | None:
     """Who has the first of the old cards: a list without numbers may be sent again, too."""
-    key = phones.card_index(secret, listed_letters(ask.old_cards[0]))
+    key = phones.card_key(secret, listed_letters(ask.old_cards[0]))
     found = db.execute("SELECT member_ref FROM member_cards WHERE region = ? AND card_key = ?", (ask.region, key)).fetchone()
     return None if found is None else str(found[0])
 
@@ -289,7 +281,7 @@ def _map_card(db: Connection, region: str, member_ref: str, place: int, card: st
     letters = listed_letters(card)
     if len(letters) < FEWEST_LETTERS:
         raise RefusedAsk(422, f"old card {place} is too short or too long", f"From {FEWEST_LETTERS} to 128 letters")
-    key = phones.card_index(secret, letters)
+    key = phones.card_key(secret, letters)
     held = db.execute("SELECT member_ref FROM member_cards WHERE region = ? AND card_key = ?", (region, key)).fetchone()
     if held is not None and held[0] != member_ref:
         raise RefusedAsk(409, f"old card {place} is another member's", "Look which of the two lines is right")

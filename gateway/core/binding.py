@@ -88,7 +88,7 @@ class Binding:
         if whose is NOBODY or not whose.consent:
             return DECLINED if whose is not NOBODY else ""
         if whose.phone is not None:
-            return f"phone {self._members.print_of(whose.phone)}"
+            return f"phone {self._members.key_of(whose.phone) or ''}"
         found = recognise(whose.payload, whose.symbology_id)
         return f"code {found.kind} {found.text if found.kind in OURS else ''}"
 

@@ -160,16 +160,6 @@ class Members:
         """Whether this shop can find anybody by number."""
         return self._secret() is not None
 
-    def print_of(self, typed: str) -> str:
-        """What of a typed number makes a request another one: it stays the same whenever headquarters exchanges the region's secret."""
-        secret = self._secret()
-        if secret is None:
-            return ""
-        try:
-            return phones.phone_print(secret, phones.e164(typed, self._table.region or self._roll.region))
-        except MalformedFrame:
-            return ""
-
     def key_of(self, typed: str) -> str | None:
         """The key of a typed number; None: no number, or this shop was not told of its members."""
         secret = self._secret()

@@ -5,7 +5,7 @@ import sys
 from typing import Final
 
 BENCHMARKS: Final = (
-    "footprint", "ledger", "redeem", "race", "drain", "ingest", "campaign_oracle", "offline_day", "verify", "issue",
+    "footprint", "ledger", "redeem", "race", "drain", "ingest", "campaign_oracle", "offline_day", "verify", "issue", "lookup_timing",
 )  # fmt: skip
 
 

@@ -26,7 +26,15 @@ class RiskTerms(Struct, frozen=True, kw_only=True):
     worth_minor: int  # of one use of a voucher that names no value; at least 1
     list_age_s: int  # older than this, what headquarters last said of cancelled vouchers is too old to take any
     bearer: str  # one of `BEARERS`
+    per_member_count: int | None = None  # uses of one known member within the window, in one shop; None: no cap
+    per_member_minor: int | None = None  # what they may come to
+    per_member_window_s: int = 86_400
     hq_live: bool = False  # also for class `hq_live` while headquarters cannot be asked; else that is refused
+
+    @property
+    def caps_members(self) -> bool:
+        """Whether there is a cap for each member."""
+        return self.per_member_count is not None or self.per_member_minor is not None
 
 
 class OpenCode(Struct, frozen=True, kw_only=True):

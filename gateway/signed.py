@@ -25,8 +25,11 @@ from gateway.claimed import Lend as Lend
 from gateway.claimed import Recall as Recall
 from gateway.errors import MalformedFrame
 from gateway.memberlist import CONSENTS as CONSENTS
+from gateway.memberlist import Elsewhere as Elsewhere
 from gateway.memberlist import MemberEntry as MemberEntry
 from gateway.memberlist import MemberList as MemberList
+from gateway.memberlist import MemberTrust as MemberTrust
+from gateway.memberlist import MemberUses as MemberUses
 
 TAG_B: Final = 4
 SIGNATURE_B: Final = 64
@@ -342,6 +345,8 @@ class Opening(Struct, frozen=True):
     given: list[GivenOut] = field(default_factory=list)
     assigned: list[AssignmentStand] = field(default_factory=list)
     settled_s: int = 0  # the highest settled mark HQ has of this box, from whatever line
+    members: list[MemberUses] | None = None  # what limits its members; None: headquarters of an earlier release has not counted that
+    trusted: list[MemberTrust] = field(default_factory=list)  # what members took on trust within the windows of the terms
 
 
 class Document(Struct, frozen=True):

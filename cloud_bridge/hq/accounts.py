@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from cloud_bridge.hq import assignments, consents, members, owing, rates, returns
+from cloud_bridge.hq import assignments, consents, limited, members, owing, rates, returns
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection, StoredRow
 from gateway.events import MemberBound, MemberRecognised, PointsAccrued, RevisitAsked
@@ -52,6 +52,7 @@ def bound(db: Connection, row: StoredRow, event: MemberBound) -> None:
                 row.received_us,
             ),
         )  # fmt: skip
+        limited.used(db, event)
 
 
 def recognised(db: Connection, row: StoredRow, event: MemberRecognised) -> None:
@@ -216,8 +217,8 @@ def moved(db: Connection, voucher_id: str, points: int) -> None:
 
 
 def untold(db: Connection) -> bool:
-    """Whether shops have to hear of points that were spent or came back."""
-    return db.execute("SELECT 1 FROM point_accounts WHERE untold = 1 LIMIT 1").fetchone() is not None
+    """Whether shops have to hear of points that were spent or came back, or of uses that members are limited in."""
+    return limited.untold(db) or db.execute("SELECT 1 FROM point_accounts WHERE untold = 1 LIMIT 1").fetchone() is not None
 
 
 def tell(db: Connection) -> set[str]:
@@ -225,7 +226,7 @@ def tell(db: Connection) -> set[str]:
     sql = "SELECT DISTINCT m.region FROM point_accounts p JOIN members m ON m.member_ref = p.member_ref WHERE p.untold = 1"
     regions = {str(region) for (region,) in db.execute(sql).fetchall()}
     db.execute("UPDATE point_accounts SET untold = 0 WHERE untold = 1")
-    return regions
+    return regions | limited.tell(db)
 
 
 # ---------------------------------------------------------------- a moment later: first visits

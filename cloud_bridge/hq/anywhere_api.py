@@ -38,6 +38,12 @@ class NewTerms(BaseModel):
     per_code_minor: Annotated[Minor, Field(description="The floor: of one voucher never more than this.")]
     per_device_minor: Annotated[Minor, Field(description="Of one till, kiosk or phone, until headquarters' next word. 0: nothing.")]
     per_shop_minor: Annotated[Minor, Field(description="The cap: of one shop, until headquarters' next word. 0: nothing.")]
+    per_member_count: Annotated[
+        Annotated[int, Field(ge=0, le=10_000)] | None,
+        Field(description="Uses of one known member within the window, in one shop. null: no cap; who is not known is under the floor."),
+    ] = None
+    per_member_minor: Annotated[Minor | None, Field(description="What they may come to. null: no cap.")] = None
+    per_member_window_s: Annotated[int, Field(ge=60, le=30 * DAY_S, description="The window.")] = DAY_S
     worth_minor: Annotated[int, Field(ge=1, le=MOST_MINOR, description="Of one use of a voucher that names no value.")]
     list_age_s: Annotated[int, Field(ge=60, le=30 * DAY_S, description="How old the list of cancelled vouchers may be.")] = DAY_S
     bearer: Literal["issuer", "retailer", "shop"] = Field("retailer", description="Who bears a loss.")

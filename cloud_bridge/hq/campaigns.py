@@ -10,6 +10,7 @@ from msgspec import Struct
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Connection
 from gateway.rules.definitions import Campaign, CampaignError, encode_campaign, read_campaign
+from gateway.rules.limits import of_members
 
 MOST_LIVE: Final = 500  # of one shop: some 300 kB, and a price tries each of them
 IN_FORCE: Final = "version = (SELECT max(c.version) FROM campaigns c WHERE c.campaign = campaigns.campaign)"
@@ -31,7 +32,7 @@ def publish(db: Connection, campaign: Campaign, now_us: int) -> Campaign | None:
     Raises:
         RefusedAsk: A version that is not above the one in force.
     """
-    held = _one(db, campaign.campaign)
+    held = one(db, campaign.campaign)
     if held is not None and held.version >= campaign.version:
         if held == campaign:
             return held
@@ -40,6 +41,9 @@ def publish(db: Connection, campaign: Campaign, now_us: int) -> Campaign | None:
         )
     definition = encode_campaign(campaign).decode("utf-8")
     db.execute("INSERT INTO campaigns VALUES (?, ?, ?, ?)", (campaign.campaign, campaign.version, definition, now_us))
+    if of_members(campaign.limits):  # what was used before counts, too: shops are to hear of it
+        refs = "SELECT DISTINCT member_ref FROM bindings WHERE campaign = ? ORDER BY member_ref"
+        db.execute(f"INSERT INTO limits_untold {refs} ON CONFLICT (member_ref) DO NOTHING", (campaign.campaign,))
     return held
 
 
@@ -73,7 +77,8 @@ def look_for_room(left_out: Iterable[Campaign], now_us: int) -> None:
         raise RefusedAsk(409, f"a shop has at most {MOST_LIVE} live campaigns", "Withdraw those that are over, or give them a last day")
 
 
-def _one(db: Connection, number: int) -> Campaign | None:
+def one(db: Connection, number: int) -> Campaign | None:
+    """The campaign in force under a number."""
     found = db.execute("SELECT definition FROM campaigns WHERE campaign = ? ORDER BY version DESC LIMIT 1", (number,)).fetchone()
     return _read(found[0]) if found else None
 

@@ -7,7 +7,7 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import accounts, assignments, consents, devices, joining, openings, returns, screened, shared, timing
+from cloud_bridge.hq import accounts, assignments, consents, devices, joining, limited, openings, returns, screened, shared, timing
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
@@ -138,6 +138,7 @@ def _reversed(db: Connection, row: StoredRow, event: RedemptionReversed) -> None
         accounts.moved(db, event.voucher_id, event.spent)
     _use(db, row, event.voucher_id, "reversed", "", event.station, event.staff, event.event_time.wall_us, gave)
     shared.taken_back(db, row, event)
+    limited.taken_back(db, row, event)
 
 
 def _held(db: Connection, row: StoredRow, event: VoucherAuthorized) -> None:

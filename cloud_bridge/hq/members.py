@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from cloud_bridge.hq import limited
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk
 from cloud_bridge.hq.store import Connection
 from gateway import phones
@@ -184,16 +185,16 @@ def owners(db: Connection, gateway: str) -> dict[str, str]:
 
 def told(db: Connection, row: BoxRow, name: str, version: int, secret: bytes, now_us: int) -> MemberList:
     """What a box is told in a document of that name and version; it is written down that it was."""
-    region, now_s = region_of(row), now_us // 1_000_000
+    region = region_of(row)
     if name == "members":
         through = _newest(db)
         _note(db, row, version, through, now_us)
-        entries, cards = _entries(db, region, -1, now_s), _cards(db, region, -1)
+        entries, cards = _entries(db, row, -1, now_us), _cards(db, region, -1)
         wrapped = wrap(secret, public_from_hex(row.public), PURPOSE + row.gateway.encode()) if row.public else ""
         return MemberList(region, wrapped, 0, entries, cards)
     base, through = db.execute("SELECT version, through FROM member_lists WHERE gateway = ?", (row.gateway,)).fetchone() or (0, -1)
     _note(db, row, base, through, now_us)
-    return MemberList(region, "", base, _entries(db, region, through, now_s), _cards(db, region, through))
+    return MemberList(region, "", base, _entries(db, row, through, now_us), _cards(db, region, through))
 
 
 def is_long(db: Connection, row: BoxRow) -> bool:
@@ -216,7 +217,8 @@ def _note(db: Connection, row: BoxRow, version: int, through: int, now_us: int) 
     db.execute(sql, (row.gateway, version, through, now_us))
 
 
-def _entries(db: Connection, region: str, after: int, now_s: int) -> list[MemberEntry]:
+def _entries(db: Connection, row: BoxRow, after: int, now_us: int) -> list[MemberEntry]:
+    region, now_s = region_of(row), now_us // 1_000_000
     sql = "SELECT member_ref, phone_key, code, tier, consents, points FROM members WHERE region = ? AND change > ? ORDER BY member_ref"
     found = db.execute(sql, (region, after)).fetchall()
     tags: dict[str, list[tuple[str, int]]] = defaultdict(list)
@@ -233,11 +235,12 @@ def _entries(db: Connection, region: str, after: int, now_s: int) -> list[Member
     )
     for ref, consent, given, at_us in db.execute(words, (region, after)):
         said[ref].append((consent, bool(given), at_us))
+    used = limited.elsewhere(db, row, region, after, now_us)
     entries = []
     for ref, key, code, tier, consents, points in found:
         agreed = _words(consents)
         shown = tags[ref] if "preferences" in agreed else []  # staff see them with consent only, so shops are not told otherwise
-        entries.append(MemberEntry(ref, key or "", code, tier, agreed, max(0, points), shown, said[ref]))
+        entries.append(MemberEntry(ref, key or "", code, tier, agreed, max(0, points), shown, said[ref], used.get(ref, [])))
     return entries
 
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud_bridge.envelope import Header
-from cloud_bridge.hq import assignments, registry, shapes
+from cloud_bridge.hq import assignments, limited, registry, risks, shapes
 from cloud_bridge.hq.documents import KEPT_DAYS, Press
 from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Connection, Store, StoredRow
@@ -148,9 +148,10 @@ def judge(db: Connection, press: Press, row: BoxRow, said: Said, now_us: int) ->
     _look(db, row, said, now_us)
     alarmed_us = db.execute("SELECT max(at_us) FROM alarms WHERE gateway = ? AND settled_us = 0", (row.gateway,)).fetchone()[0]
     last = last_pressed(db, row.gateway)
-    if said.proven and alarmed_us is None and not _is_behind(db, row.gateway, said, last):
+    lacks = _lacks_members(db, row.gateway, last)
+    if said.proven and alarmed_us is None and not lacks and not _is_behind(db, row.gateway, said, last):
         return False, last, False
-    if last is not None and last.epoch == said.epoch and _will_do(db, row, said, last, alarmed_us, now_us):
+    if last is not None and last.epoch == said.epoch and not lacks and _will_do(db, row, said, last, alarmed_us, now_us):
         return True, last, False
     return True, press_opening(db, press, row, said.epoch, now_us), True
 
@@ -160,6 +161,15 @@ def _is_behind(db: Connection, gateway: str, said: Said, last: Pressed | None) -
     if last is None or last.applied_us or last.epoch == said.epoch:
         return False
     return db.execute("SELECT 1 FROM holdings WHERE gateway = ? AND live = 1 LIMIT 1", (gateway,)).fetchone() is not None
+
+
+def _lacks_members(db: Connection, gateway: str, last: Pressed | None) -> bool:
+    """Whether the box lives on an opening of an earlier release, which said nothing of members, although some used something there."""
+    if last is None or not last.applied_us:
+        return False
+    if db.execute("SELECT 1 FROM openings_counting WHERE gateway = ? AND number = ?", (gateway, last.number)).fetchone() is not None:
+        return False
+    return db.execute("SELECT 1 FROM bindings WHERE gateway = ? LIMIT 1", (gateway,)).fetchone() is not None
 
 
 def last_pressed(db: Connection, gateway: str) -> Pressed | None:
@@ -227,8 +237,10 @@ def press_opening(db: Connection, press: Press, row: BoxRow, epoch: str, now_us:
     oldest_s = now_us // 1_000_000 - KEPT_DAYS * 86_400
     given = shapes.given(db, row.gateway, row.timezone)
     used, stands = _used(db, row.gateway, oldest_s), _stands(db, row.gateway, oldest_s)
-    opening = Opening(epoch, marks, used, stands, given, *_assigned(db, row.gateway))
+    counted = limited.of_box(db, row.gateway, row.timezone), risks.taken_by_members(db, row.gateway, now_us)
+    opening = Opening(epoch, marks, used, stands, given, *_assigned(db, row.gateway), *counted)
     number = press.seal_opening(db, row, opening, now_us)
+    db.execute("INSERT INTO openings_counting VALUES (?, ?) ON CONFLICT (gateway, number) DO NOTHING", (row.gateway, number))
     values = (row.gateway, number, epoch, now_us, _counted(marks))
     db.execute("INSERT INTO openings (gateway, number, epoch, pressed_us, counted) VALUES (?, ?, ?, ?, ?)", values)
     return Pressed(number, epoch, now_us, _counted(marks), 0)

@@ -3,6 +3,7 @@
 What a shop has open while nobody hears it is not known here: it is at most its cap, and the reports say so.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from cloud_bridge.hq import news
 from cloud_bridge.hq.registry import BoxRow
 from cloud_bridge.hq.store import Connection
 from gateway.anywhere import Anywhere, Conflict, OpenCode, RiskTerms
+from gateway.signed import MemberTrust
 from gateway.verifiers import opaque
 
 DAY_S: Final = 86_400
@@ -45,6 +47,57 @@ def terms_for(terms: Iterable[RiskTerms], campaign: int) -> RiskTerms | None:
     """The campaign's own terms, else the class's."""
     known = {one.campaign: one for one in terms}
     return known.get(campaign) or known.get(-1)
+
+
+# ---------------------------------------------------------------- of members
+
+_BY_MEMBERS: Final = (
+    "SELECT u.redemption_id, n.member_ref, u.campaign, u.exposure_minor, u.at_us, u.gateway FROM shared_uses u"
+    " JOIN bindings n ON n.gateway = u.gateway AND n.redemption_id = u.redemption_id"
+    " WHERE u.kind = 'risk' AND u.number = 0 AND u.exposure_minor > 0 AND u.reversed = 0 AND u.at_us >= ?"
+)
+
+
+def taken_by_members(db: Connection, gateway: str, now_us: int) -> list[MemberTrust]:
+    """For an opening: what members took on trust at a box within the windows of the terms in force."""
+    windows = [one.per_member_window_s for one in in_force(db) if one.caps_members]
+    if not windows:
+        return []
+    oldest_us = now_us - max(windows) * 1_000_000
+    found = db.execute(f"{_BY_MEMBERS} AND u.gateway = ? ORDER BY u.id", (oldest_us, gateway)).fetchall()
+    return [MemberTrust(*one[:5]) for one in found]
+
+
+def fast_members(db: Connection, since_us: int) -> list[dict[str, Any]]:
+    """Members who took more on trust within a window than their terms let one shop give them, across all shops; the most of each."""
+    caps, stores = {one.campaign: one for one in in_force(db) if one.caps_members}, dict(db.execute("SELECT gateway, store FROM boxes"))
+    took: dict[tuple[str, int], list[tuple[int, int, str]]] = defaultdict(list)
+    if caps:
+        for _, ref, campaign, minor, at_us, gateway in db.execute(f"{_BY_MEMBERS} ORDER BY u.at_us, u.id", (since_us,)).fetchall():
+            took[ref, campaign].append((at_us, minor, gateway))
+    told = []
+    for (ref, campaign), uses in sorted(took.items()):
+        if campaign in caps and (one := _fastest(caps[campaign], uses)):
+            told.append({"member_ref": ref, "campaign": campaign} | one | {"stores": [stores.get(box, box) for box in one["stores"]]})
+    return told
+
+
+def _fastest(terms: RiskTerms, uses: list[tuple[int, int, str]]) -> dict[str, Any]:
+    """The window with the most uses of those above a cap; nothing: none is."""
+    first, minor, best = 0, 0, dict[str, Any]()
+    for last, (at_us, more, _) in enumerate(uses):
+        minor += more
+        while at_us - uses[first][0] >= terms.per_member_window_s * 1_000_000:
+            minor -= uses[first][1]
+            first += 1
+        count = last - first + 1
+        over = (terms.per_member_count is not None and count > terms.per_member_count) or (
+            terms.per_member_minor is not None and minor > terms.per_member_minor
+        )
+        if over and (count, minor) > (best.get("uses", 0), best.get("exposure_minor", 0)):
+            shops = sorted({gateway for _, _, gateway in uses[first : last + 1]})
+            best = {"uses": count, "exposure_minor": minor, "stores": shops, "from_us": uses[first][0], "to_us": at_us}
+    return best
 
 
 # ---------------------------------------------------------------- what shops are told

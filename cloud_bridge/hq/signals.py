@@ -5,6 +5,7 @@
   used up, held or assigned elsewhere. A voucher for many uses that is simply used at many places is none.
 - *staff*: one staff reference with at least 10 redemptions of a shop's staff, and at least 5 times as many as the middle one of the
   others there. A shop with fewer than two others tells nothing.
+- *members*: one member who took more on trust, over all shops, than the terms let them take in one shop within their window.
 """
 
 from collections import Counter, defaultdict
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from cloud_bridge.hq import risks
 from cloud_bridge.hq.store import Connection
 
 VELOCITY_SHOPS: Final = 3
@@ -59,6 +61,7 @@ def signals(db: Connection, since_us: int) -> dict[str, Any]:
         "velocity": [{"voucher_id": ref} | one for ref, shown in by_voucher.items() if (one := _velocity(shown, stores))],
         "copied": [{"voucher_id": ref} | one for ref, shown in by_voucher.items() if (one := _copied(shown, stores))],
         "staff": _staff(db, since_us, stores),
+        "members": risks.fast_members(db, since_us),
     }
     return {"since_us": since_us, "thresholds": THRESHOLDS} | told
 

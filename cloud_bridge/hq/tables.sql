@@ -719,3 +719,13 @@ CREATE TABLE IF NOT EXISTS accrual_rates (  -- the rate a sale's row stated; non
     rate TEXT NOT NULL,                  -- JSON of `gateway.bound.RateUsed`
     PRIMARY KEY (gateway, sale_id)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS limits_untold (  -- members who used something that limits them, of which other shops have not heard yet
+    member_ref TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS openings_counting (  -- openings that say how often members used what limits them; earlier releases did not
+    gateway TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (gateway, number)
+) WITHOUT ROWID;

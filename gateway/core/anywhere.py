@@ -1,6 +1,7 @@
 """What more than one shop may honour, at the desk: one door for vouchers taken on trust and for open codes."""
 
 from collections import Counter as Counts
+from collections.abc import Callable
 from typing import Final
 
 from gateway.catalog import Catalog
@@ -13,6 +14,7 @@ from gateway.core.risk import Line, Risk
 from gateway.core.views import QuotaView, RiskView
 from gateway.events import (
     AuthorizationEnded,
+    MemberBound,
     OpenCodeHeld,
     OpenCodeUsed,
     RedemptionReversed,
@@ -23,7 +25,7 @@ from gateway.events import (
 from gateway.link import ClaimWanted
 from gateway.rules.marks import NOWHERE, RowPlace
 from gateway.rules.uses import Hold
-from gateway.signed import Opening
+from gateway.signed import MemberUses, Opening
 from gateway.token import VoucherClass
 from gateway.verifiers import Presented
 
@@ -60,18 +62,23 @@ class Anywhere:
         self._claims = claims
         self._knowledge = knowledge
         self._store = store  # this shop's number
+        # Who else counts members: `gateway.core.binding`.
+        self.adopt_members: Callable[[list[MemberUses] | None, dict[int, int]], None] = lambda members, marks: None
         counter.finish = self._finish
 
     def listen(self) -> None:
         """Name the rows this lives on."""
         tell = self._knowledge.tell
         tell(self.risk.book.fold, RiskTaken, RiskHeld, AuthorizationEnded, RedemptionReversed, VoucherRedeemed)
+        tell(self.risk.velocity.fold, RiskTaken, RiskHeld, MemberBound, AuthorizationEnded, RedemptionReversed)
         tell(self.accepted.fold, VoucherRedeemed, RiskTaken, OpenCodeUsed)
         tell(self.quotas.book.fold, OpenCodeUsed, OpenCodeHeld, RedemptionReversed)
 
     def adopt(self, opening: Opening, marks: dict[int, int]) -> None:
         """Take headquarters' opening."""
-        self.quotas.book.adopt(opening.assigned, marks)
+        self.quotas.book.adopt(opening.assigned, marks, opening.members)
+        self.adopt_members(opening.members, marks)
+        self.risk.velocity.adopt(opening.trusted)
         self._claims.adopt(opening, marks)
 
     def shared(self, presented: Presented | str, shown: Shown, asked: Asked) -> Verdict | None:

@@ -21,7 +21,7 @@ from gateway.codes import CodeKind, recognise
 from gateway.config import StoreTable
 from gateway.core.consenting import Consenting
 from gateway.core.counter import Asked, Verdict
-from gateway.core.members import Asker, Found, Locked, Members, NotFound
+from gateway.core.members import Asker, Found, Members, NotFound
 from gateway.core.requests import OURS
 from gateway.core.whose import NOBODY, Whose
 from gateway.errors import MalformedFrame
@@ -42,16 +42,18 @@ from gateway.events import (
 from gateway.rules import answers, points, windows
 from gateway.rules.answers import Pending
 from gateway.rules.basket import Count
-from gateway.rules.bound import BoundUses
+from gateway.rules.bound import UNKNOWN, BoundUses
 from gateway.rules.definitions import Campaign, Campaigns, Limits
-from gateway.rules.limits import limited
+from gateway.rules.limits import NOWHERE_ELSE, elsewhere_of, limited, of_members
 from gateway.rules.reasons import POINTS_PENDING, REVISIT_PENDING
 from gateway.rules.revisit import Visits, is_open
+from gateway.signed import Elsewhere
 from gateway.token import TokenKind
 
 NO_LIMITS: Final = Limits()
 BOUND: Final = "bound"
 DECLINED: Final = "declined"
+OF_MEMBER: Final = ("limit_member", "limit_member_day")
 BY_NUMBER: Final = "by_number"  # earns points, whoever it is
 
 
@@ -98,7 +100,7 @@ class Binding:
 
     def live_on(self, tell: Callable[..., None]) -> None:
         """Name the rows this lives on: `tell(fold, *kinds)`."""
-        tell(self.book.fold, MemberBound, RedemptionReversed, AuthorizationEnded)
+        tell(self.book.fold, MemberBound, RedemptionReversed, VoucherAuthorized, AuthorizationEnded)
         tell(self.visits.fold, MemberRecognised, MemberBound, SalePosted, RevisitAsked)
         self.consents.live_on(tell)
 
@@ -115,7 +117,7 @@ class Binding:
         found = self._members.by_phone(whose.phone, asker)
         if isinstance(found, Found):
             return self._unless_withdrawn(Resolved(found.member.member_ref, "phone", BOUND, found.rows))
-        return Resolved(state=found.reason, rows=() if isinstance(found, Locked) else found.rows)
+        return Resolved(state=found.reason, rows=found.rows)
 
     def _unless_withdrawn(self, who: Resolved) -> Resolved:
         """A till's word that somebody agreed does not undo that they withdrew it themselves."""
@@ -154,8 +156,12 @@ class Binding:
     # ------------------------------------------------------------ to a redemption
 
     def count(self, campaign: int, member_ref: str | None, today: int) -> Count:
-        """How often a member used a campaign here, for the engine."""
-        return self.book.count(member_ref, campaign, self._clock.now(), today)
+        """How often a member used a campaign, here and as far as it is told elsewhere, for the engine."""
+        return self.book.count(member_ref, campaign, self._clock.now(), today, self._elsewhere(member_ref, campaign))
+
+    def _elsewhere(self, member_ref: str | None, campaign: int) -> Elsewhere:
+        known = self._catalog.roll.by_ref(member_ref or "")
+        return NOWHERE_ELSE if known is None else elsewhere_of(known.elsewhere, campaign)
 
     def judged(self, code: CodePresented, station: str, staff: str | None, asked: Asked, judge: Judging) -> Verdict:
         """Decide on a code for whoever it is for."""
@@ -195,7 +201,7 @@ class Binding:
         verdict.rows = [*who.rows, *verdict.rows]
         taken = next((row for row in verdict.rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)), None)
         if taken is None:
-            return verdict
+            return self._dated(verdict)
         owner = None if who.state == DECLINED else self._owner(taken.voucher_id)
         if owner is not None and who.member_ref not in (None, owner):
             return self._refused(verdict, taken, "other_member", presentation_id)
@@ -208,7 +214,8 @@ class Binding:
             verdict.rows.append(self._bound(taken, who.member_ref, who.how))
             pending = self._revisit(verdict.rows, who.member_ref, taken.station) if isinstance(taken, VoucherRedeemed) else ()
             verdict.answer = msgspec.structs.replace(verdict.answer, pending=tuple(pending))
-        verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state)
+        counted_s = self._counted_s(taken, who.member_ref)
+        verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state, elsewhere_as_of_s=counted_s)
         return verdict
 
     def captured(self, verdict: Verdict, key: str) -> Verdict:
@@ -228,8 +235,16 @@ class Binding:
         if campaign is None or campaign.limits == NO_LIMITS:
             return None
         limits = msgspec.structs.replace(campaign.limits, per_day=None)  # of everybody: the engine's, with a basket
-        count = self.book.count(member_ref, taken.campaign, taken.event_time)
-        return limited(limits, count, member_ref is not None, partial(self._day_unknown, campaign), taken.units)
+        elsewhere = self._elsewhere(member_ref, taken.campaign)
+        count = self.book.count(member_ref, taken.campaign, taken.event_time, elsewhere=elsewhere)
+        refused = limited(limits, count, member_ref is not None, partial(self._day_unknown, campaign), taken.units)
+        return refused or (UNKNOWN if self.book.is_unknown and of_members(limits) else None)
+
+    def _counted_s(self, taken: VoucherRedeemed | VoucherAuthorized, member_ref: str | None) -> int | None:
+        """Up to when the other shops' uses are counted, of a campaign or code that limits its members; None: it limits nobody."""
+        campaign, code = self._campaign(taken.campaign), self._catalog.anywhere.codes.get(taken.voucher_id)
+        is_limited = (campaign is not None and of_members(campaign.limits)) or (code is not None and code.per_member > 0)
+        return self._catalog.roll.as_of_s if member_ref is not None and is_limited else None
 
     def _day_unknown(self, campaign: Campaign) -> bool:
         earliest_us, latest_us = self._clock.bounds_us()
@@ -242,7 +257,13 @@ class Binding:
         kept.append(RedemptionRefused(presentation_id, taken.voucher_id, reason, taken.station, taken.read_point, taken.staff, now))
         before = verdict.answer
         answer = answers.refusal(reason, now.wall_us, reference=before.reference, title=before.title, priced=before.priced)
-        return Verdict(answer=answer, station=verdict.station, rows=kept, silent=verdict.silent)
+        return self._dated(Verdict(answer=answer, station=verdict.station, rows=kept, silent=verdict.silent))
+
+    def _dated(self, verdict: Verdict) -> Verdict:
+        """A member's limit that was reached says up to when the other shops' uses are counted."""
+        if verdict.answer.reason in OF_MEMBER:
+            verdict.answer = msgspec.structs.replace(verdict.answer, elsewhere_as_of_s=self._catalog.roll.as_of_s)
+        return verdict
 
     def _bound(self, taken: VoucherRedeemed | VoucherAuthorized, member_ref: str, how: str) -> MemberBound:
         redemption, hold = (taken.redemption_id, None) if isinstance(taken, VoucherRedeemed) else (None, taken.authorization_id)

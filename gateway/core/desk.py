@@ -135,6 +135,7 @@ class Desk:
         )  # fmt: skip
         self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code, showing)
         self.till.joined, self.till.consents, self.till.returns = self._binding.captured, self._binding.consents, self._receipts.returns
+        self._anywhere.adopt_members = self._binding.book.adopt
         self._drivers = Drivers(
             config,
             self._knowledge,

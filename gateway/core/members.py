@@ -88,9 +88,10 @@ class NotFound(Struct, frozen=True):
 
 
 class Locked(Struct, frozen=True):
-    """Too many numbers of nobody came from there; a manager has to open it again."""
+    """Too many numbers of nobody came from there; a manager has to open it again. The rows as in `Found`: nobody was found."""
 
     by: str
+    rows: list[Row] = field(default_factory=list)
     reason: str = "lookups_locked"
 
 
@@ -137,16 +138,16 @@ class Members:
 
     def by_phone(self, typed: str, asker: Asker) -> Found | NotFound | Locked:
         """Who has a number, as typed. Commit the rows it comes with before the answer is given."""
-        if asker.by in self._locked:
-            return Locked(asker.by)
-        secret = self._secret()
+        is_locked, secret = asker.by in self._locked, self._secret()
         if secret is None:
-            return NotFound("no_members")
+            return Locked(asker.by) if is_locked else NotFound("no_members")
         try:
             key = phones.phone_key(secret, phones.e164(typed, self._table.region or self._roll.region))
         except MalformedFrame:
-            return NotFound("not_a_number")
+            return Locked(asker.by) if is_locked else NotFound("not_a_number")
         found = self._roll.by_phone(key)
+        if is_locked:  # the same work and the same row, so that nobody tells it by its time
+            return Locked(asker.by, [self._looked_up(asker, None)])
         rows: list[Row] = [self._looked_up(asker, found)]
         if found is not None:
             return Found(self.as_member(found), rows)

@@ -19,6 +19,8 @@ from gateway.core.risk import Line, Risk
 from gateway.core.views import QuotaView
 from gateway.events import OpenCodeHeld, OpenCodeUsed, VoucherAuthorized, VoucherRedeemed
 from gateway.rules import answers
+from gateway.rules.bound import UNKNOWN
+from gateway.rules.limits import elsewhere_of
 from gateway.rules.quota import Allotments
 from gateway.rules.reasons import Text
 from gateway.rules.uses import Hold
@@ -92,8 +94,12 @@ class Quotas:
         if not asked.member_ref:
             return "member_missing"
         live = (hold.asked.authorization_id for hold in self._counter.used.live_holds())
-        used = self.book.of_member(code.voucher_id, asked.member_ref, live)
-        return "limit_member" if used + asked.want.units > code.per_member else None
+        known = self._catalog.roll.by_ref(asked.member_ref)
+        elsewhere = elsewhere_of(() if known is None else known.elsewhere, 0, code.voucher_id).uses
+        used = self.book.of_member(code.voucher_id, asked.member_ref, live) + elsewhere
+        if used + asked.want.units > code.per_member:
+            return "limit_member"
+        return UNKNOWN if self.book.is_unknown else None
 
     def _short(self, code: OpenCode, shown: Shown, asked: Asked, said: str | None) -> Verdict:
         """Nothing is left of the allotment: headquarters may have more."""

@@ -22,6 +22,7 @@ from gateway.rules import answers
 from gateway.rules.marks import RowPlace
 from gateway.rules.risk import Exposure, Wanted, exposure_of, list_age_s
 from gateway.rules.uses import Hold
+from gateway.rules.velocity import Velocity
 from gateway.rules.voucher import Terms
 
 IDLE_NS: Final = 120 * 10**9  # a number nobody came for is given back
@@ -57,6 +58,7 @@ class Risk:
     ) -> None:  # fmt: skip
         self._is_answered = is_answered
         self.book = Exposure()
+        self.velocity = Velocity()
         self._catalog = catalog
         self._clock = clock
         self._counter = counter
@@ -75,7 +77,7 @@ class Risk:
             return verdict
         device = asked.device or shown.station
         if asked.doing is Doing.VALIDATE:
-            leave = _Leave() if self._line.up else self._on_trust(terms, asked.want.units, device)
+            leave = _Leave() if self._line.up else self._on_trust(terms, asked.want.units, device, self._member(terms, asked))
             return self.refuse(leave.refused, terms.voucher_id, shown) if leave.refused else verdict
         row = verdict.rows[0]
         assert isinstance(row, VoucherRedeemed | VoucherAuthorized)  # noqa: S101 - what the counter decides, it writes
@@ -85,7 +87,7 @@ class Risk:
             pending = answers.decision("pending", self._clock.now().wall_us, reference=terms.voucher_id)
             again = partial(self.present, terms, shown, asked)
             return Verdict(answer=pending, station=shown.station, wait=waiting, again=again)
-        leave = _Leave(number=number, terms=self._terms(terms.campaign)) if number else self._without(terms, row.units, device, said)
+        leave = _Leave(number=number, terms=self._terms(terms.campaign)) if number else self._without(terms, row.units, device, asked, said)
         if leave.refused:
             return self._claims.named(self.refuse(leave.refused, terms.voucher_id, shown))
         return self._claims.named(_with_leave(verdict, row, leave, device, self._worth(terms, row.units)))
@@ -95,16 +97,20 @@ class Risk:
         grant = self._claims.usable(voucher_id, units)
         return grant.number if grant is not None and self.book.gross(voucher_id) + units <= grant.units else 0
 
-    def _without(self, terms: Terms, units: int, device: str, said: str | None) -> _Leave:
-        return _Leave(refused=said) if said else self._on_trust(terms, units, device)
+    def _without(self, terms: Terms, units: int, device: str, asked: Asked, said: str | None) -> _Leave:
+        return _Leave(refused=said) if said else self._on_trust(terms, units, device, self._member(terms, asked))
 
-    def _on_trust(self, terms: Terms, units: int, device: str) -> _Leave:
+    def _member(self, terms: Terms, asked: Asked) -> str:
+        """Who takes it; empty: nobody knows."""
+        return self._counter.owner(terms.voucher_id, asked.whose) or asked.member_ref or ""
+
+    def _on_trust(self, terms: Terms, units: int, device: str, member_ref: str) -> _Leave:
         found = self._terms(terms.campaign)
         if found is None:
             return _Leave(refused="needs_online")
-        return self._trusted(found, Wanted(terms.voucher_id, device, exposure_of(found, units, terms.value_minor)))
+        return self._trusted(found, Wanted(terms.voucher_id, device, exposure_of(found, units, terms.value_minor)), member_ref)
 
-    def _trusted(self, terms: RiskTerms, wanted: Wanted) -> _Leave:
+    def _trusted(self, terms: RiskTerms, wanted: Wanted, member_ref: str) -> _Leave:
         age_s = self._list_age_s()
         if wanted.voucher_id in self._catalog.anywhere.revoked:
             return _Leave(refused="revoked")
@@ -112,6 +118,7 @@ class Risk:
             return _Leave(refused="risk_list_old")
         self.answer()
         refused = self.book.refusal(terms, wanted)
+        refused = refused or self.velocity.refusal(terms, member_ref, wanted.exposure_minor, self._age_s, self._is_live)
         return _Leave(refused=refused) if refused else _Leave(exposure_minor=wanted.exposure_minor, terms=terms)
 
     def finish(self, verdict: Verdict, held: RiskHeld, hold: Hold, shown: Shown) -> Verdict:
@@ -127,7 +134,8 @@ class Risk:
             leave = _Leave(exposure_minor=worth)
         else:
             found = self._terms(use.campaign)
-            leave = _Leave() if found is None else self._trusted(found, Wanted(use.voucher_id, held.device, worth))
+            wanted = Wanted(use.voucher_id, held.device, worth)
+            leave = _Leave() if found is None else self._trusted(found, wanted, self.velocity.whose(held.authorization_id))
             if leave.terms is None:
                 return self.refuse("hold_expired", use.voucher_id, shown, hold.asked.authorization_id)
         if leave.terms is None:
@@ -151,7 +159,7 @@ class Risk:
 
     def answer(self) -> None:
         """Close what headquarters has answered."""
-        self.book.answer(self._is_answered)
+        self.book.answer(self._is_answered, self._is_live)
 
     def look(self) -> None:
         """Give back what headquarters assigned for somebody who did not wait."""
@@ -178,6 +186,13 @@ class Risk:
         ]  # fmt: skip
 
     # ------------------------------------------------------------ inside
+
+    def _is_live(self, authorization_id: str) -> bool:
+        hold = self._counter.used.hold(authorization_id)
+        return hold is not None and hold.state == "live"
+
+    def _age_s(self, at: Instant) -> float:
+        return self._counter.age_s(at, 0.0)  # what nobody can date is new
 
     def _terms(self, campaign: int) -> RiskTerms | None:
         return self._catalog.anywhere.terms_for(campaign)

@@ -153,7 +153,7 @@ def _may(person: Staff, roles: frozenset[str]) -> None:
 
 async def _by_phone(desk: "Desk", typed: str, station: str, actor: Actor) -> Found | NotFound | Locked:
     found = desk.members.by_phone(typed, Asker(station, actor.staff, actor.device))
-    if not isinstance(found, Locked) and found.rows:
+    if found.rows:
         await desk.write(found.rows)
     return found
 

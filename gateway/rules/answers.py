@@ -95,6 +95,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     balance: Balance | None = None  # of a balance that headquarters lends out in shares
     returned: Returned | None = None
     consent: Asking | None = None  # what the station's screen asks; a till has nothing to do with it
+    # Of what limits each member: their uses in this shop are counted exactly, those in other shops up to then (seconds since 1970 UTC).
+    elsewhere_as_of_s: int | None = None
 
     @property
     def ok(self) -> bool:

@@ -3,7 +3,8 @@
 Pure. Headquarters holds the quota and assigns each shop an allotment under a number, as it assigns any balance; so all allotments
 together never exceed it, whatever is lost on the way. Uses count under their number, along the chain and by headquarters' opening; a
 reversal returns to the allotment its use came from, but for what headquarters' opening had counted: that comes back by headquarters
-alone. A member is counted in this shop alone.
+alone. A member is counted in this shop, what an old disk forgot by headquarters' opening; what they used elsewhere headquarters tells
+beside them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from gateway.events import OpenCodeHeld, OpenCodeUsed, RedemptionReversed
 from gateway.rules.marks import NOWHERE, RowPlace, beyond
-from gateway.signed import AssignmentStand
+from gateway.signed import AssignmentStand, MemberUses
 
 Kind = OpenCodeUsed | OpenCodeHeld | RedemptionReversed
 
@@ -33,7 +34,10 @@ class Allotments:
         self._after: dict[tuple[str, int], int] = {}  # the same, of uses beyond headquarters' marks
         self._known: dict[tuple[str, int], int] = {}
         self._marks: Mapping[int, int] = {}
+        self.is_unknown = False  # headquarters' opening has not said what members used
         self._members: dict[tuple[str, str], int] = {}
+        self._members_after: dict[tuple[str, str], int] = {}
+        self._members_known: dict[tuple[str, str], int] = {}
 
     def fold(self, row: Kind, place: RowPlace = NOWHERE) -> None:
         """Take a row, from the past or just decided."""
@@ -49,23 +53,27 @@ class Allotments:
     def _move(self, use: _Use, units: int) -> None:
         """A use, or its reversal. What headquarters has counted comes back by headquarters alone: a start may reverse again what it has
         forgotten to have reversed, as `gateway.rules.assignment` has it."""
-        row = use.row
-        key, member = (row.voucher_id, row.number), (row.voucher_id, row.member_ref)
-        self._own[key] = self._own.get(key, 0) + units
+        _add(self._own, self._members, use.row, units)
         if beyond(use.place, self._marks):
-            self._after[key] = self._after.get(key, 0) + units
-        if row.member_ref:
-            self._members[member] = self._members.get(member, 0) + units
+            _add(self._after, self._members_after, use.row, units)
 
-    def adopt(self, stands: Iterable[AssignmentStand], marks: Mapping[int, int]) -> None:
-        """Take headquarters' word, which counts every row of this box up to `marks`. It replaces an earlier one."""
-        self._marks = marks
+    def adopt(self, stands: Iterable[AssignmentStand], marks: Mapping[int, int], members: Iterable[MemberUses] | None = ()) -> None:
+        """Take headquarters' word, which counts every row of this box up to `marks`. It replaces an earlier one.
+
+        Args:
+            stands: What it has of this box's numbers.
+            members: How often members used which code; None: headquarters has not counted that.
+        """
+        self.is_unknown, self._marks = members is None, marks
         self._known = {(one.voucher_id, one.number): one.spent for one in stands if one.live}
-        self._after = {}
+        self._members_known = {}
+        for one in members or ():
+            member = one.code, one.member_ref
+            self._members_known[member] = self._members_known.get(member, 0) + one.uses
+        self._after, self._members_after = {}, {}
         for use in self._uses.values():
             if beyond(use.place, marks) and not use.is_reversed:
-                key = use.row.voucher_id, use.row.number
-                self._after[key] = self._after.get(key, 0) + use.row.units
+                _add(self._after, self._members_after, use.row, use.row.units)
 
     # ------------------------------------------------------------ looking
 
@@ -83,8 +91,17 @@ class Allotments:
         """Uses of a member in this shop, less what was reversed; `live`: authorizations that count, too."""
         holds = (self._holds.get(name) for name in live)
         held = sum(one.units for one in holds if one is not None and (one.voucher_id, one.member_ref) == (voucher_id, member_ref))
-        return self._members.get((voucher_id, member_ref), 0) + held
+        member = voucher_id, member_ref
+        known = self._members_known.get(member, 0) + self._members_after.get(member, 0)
+        return max(self._members.get(member, 0), known) + held
 
     def held(self, authorization_id: str) -> OpenCodeHeld | None:
         """A hold of an open code."""
         return self._holds.get(authorization_id)
+
+
+def _add(numbers: dict[tuple[str, int], int], members: dict[tuple[str, str], int], row: OpenCodeUsed, units: int) -> None:
+    key, member = (row.voucher_id, row.number), (row.voucher_id, row.member_ref)
+    numbers[key] = numbers.get(key, 0) + units
+    if row.member_ref:
+        members[member] = members.get(member, 0) + units

@@ -346,6 +346,18 @@ REASONS: Final[dict[str, Reason]] = {
         "無須重送，請處理下一筆",
         "There is nothing to do; go on with the next one",
     ),
+    "limit_unknown": _reason(
+        "門市主機剛還原，尚未得知您用過幾次",
+        "The shop's box was put back and does not know yet how often you used this offer",
+        "此券未被使用，請待總部更新後再試",
+        "It was not used; please try again when headquarters has told the shop",
+    ),
+    "risk_member": _reason(
+        "門市離線，您近期可先行受理的次數或金額已滿",
+        "The shop is offline, and you have lately used as much on trust as one member may",
+        "此券未被使用，請待連線恢復後再試",
+        "It was not used; please try again when the shop is online",
+    ),
 }
 
 DECISIONS: Final[dict[str, Text]] = {

@@ -85,9 +85,11 @@ class Exposure:
             opened = Open(row.voucher_id, row.campaign, row.device, row.exposure_minor, row.event_time, place, is_hold=True)
             self._open[row.authorization_id] = opened
 
-    def answer(self, is_answered: Callable[[RowPlace], bool]) -> bool:
-        """Close what headquarters has answered; whether anything was."""
-        answered = [name for name, one in self._open.items() if not one.is_hold and is_answered(one.place)]
+    def answer(self, is_answered: Callable[[RowPlace], bool], is_live: Callable[[str], bool] = lambda authorization_id: True) -> bool:
+        """Close what headquarters has answered, and holds that live no more: of those long ended only this row is kept."""
+        answered = [
+            name for name, one in self._open.items() if (not is_live(name) if one.is_hold else is_answered(one.place))
+        ]  # fmt: skip
         for name in answered:
             del self._open[name]
         return bool(answered)

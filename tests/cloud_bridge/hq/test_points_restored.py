@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_bridge.hq import accounts, assignments, backups, balances, members, once
+from cloud_bridge.hq import assignments, backups, balances, members, once
 from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.balances import Lending
 from cloud_bridge.hq.claims import Claims
@@ -272,4 +272,3 @@ async def test_two_credits_with_one_key_at_once_count_once(hq: Restored) -> None
     card = await gift_card(hq, 0)
     await asyncio.gather(*(hq.claims.credit(card, 10, ONCE) for _ in range(5)))
     assert (await hq.stand(card)).left == 10
-    assert accounts.MINOR_PER_POINT["TWD"] == 100, "the numbers above are of this rate"

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +14,13 @@ from cloud_bridge.hq import assignments, effects, risks
 from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.registry import box_of
 from cloud_bridge.hq.settlement import Loss, settle
+from cloud_bridge.hq.signals import signals
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Store, StoredRow
 from gateway.anywhere import Anywhere, RiskTerms
-from gateway.events import Event, OpenCodeUsed, RedemptionReversed, Released, RiskTaken, SettledThrough, VoucherRedeemed
+from gateway.events import Event, MemberBound, OpenCodeUsed, RedemptionReversed, Released, RiskTaken, SettledThrough, VoucherRedeemed
 from gateway.rules.assigning import Asked, Given, Refused, Stand, Wish
+from gateway.signed import MemberTrust
 from gateway.token import VoucherClass, voucher_ref
 
 from .rig import instant
@@ -271,3 +274,40 @@ async def test_headquarters_of_the_release_before_starts_with_the_new_tables(tmp
     await take(now, "gw-a", trusted("r1"))
     assert await cost(now, "gw-a") == (0, 0, {})
     await now.close()
+
+
+# ---------------------------------------------------------------- of members
+
+
+def of_member(name: str, minutes: int, ref: str = "anna") -> list[Event]:
+    """Something a member took on trust."""
+    when = instant(MIDNIGHT_US + HOUR_US + minutes * 60_000_000)
+    use = VoucherRedeemed(name, name, 5, 1, "k", "c", None, 1, when, 1)
+    taken = RiskTaken(name, name, 5, 1, 0, 1, 200, "till", when)
+    return [use, taken, MemberBound(name, None, name, 5, 1, ref, "code", "k", None, None, when)]
+
+
+async def test_members_who_are_too_fast_over_several_shops_are_told_with_the_window_and_the_shops(store: Store) -> None:
+    await prepare(store)
+    capped = msgspec.structs.replace(TERMS, per_member_count=2, per_member_minor=500, per_member_window_s=600)
+    for number, gateway in enumerate("abc"):
+        await take(store, gateway, of_member(f"r{number}", number * 4))
+    await take(store, "a", of_member("late", 300) + of_member("x", 0, "bert") + of_member("y", 30, "bert") + of_member("z", 60, "bert"))
+    assert (await store.read(partial(signals, since_us=0)))["members"] == [], "no terms cap them"
+    await store.write(partial(risks.declare, terms=capped, now_us=2))
+    (found,) = (await store.read(partial(signals, since_us=0)))["members"]
+    assert (found["member_ref"], found["campaign"], found["uses"], found["exposure_minor"]) == ("anna", 5, 3, 600)
+    assert found["stores"] == ["a", "b", "c"] and found["to_us"] - found["from_us"] == 8 * 60_000_000
+    await take(store, "b", back("r1", "r1"))
+    assert (await store.read(partial(signals, since_us=0)))["members"] == []
+
+
+async def test_an_opening_brings_back_what_members_took_on_trust_at_that_box_within_the_window(store: Store) -> None:
+    await prepare(store)
+    await store.write(partial(risks.declare, terms=msgspec.structs.replace(TERMS, per_member_count=2), now_us=2))
+    await take(store, "a", [*of_member("r1", 0), *of_member("r2", 1), *back("r2", "r2"), *trusted("r3")])
+    await take(store, "b", of_member("r4", 1))
+    at_us = MIDNIGHT_US + HOUR_US
+    found = await store.read(partial(risks.taken_by_members, gateway="a", now_us=at_us + 60_000_000))
+    assert found == [MemberTrust("r1", "anna", 5, 200, at_us)]
+    assert await store.read(partial(risks.taken_by_members, gateway="a", now_us=at_us + 86_401_000_000)) == []

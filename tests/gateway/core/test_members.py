@@ -162,3 +162,13 @@ async def test_staff_are_told_of_a_tier_and_nobody_else_is(shop: Shop, clock: Vi
     assert REF not in str(alert)
     clock.advance(61)
     assert shop.desk.members.alerts() == []
+
+
+async def test_who_is_locked_out_leaves_the_same_row_as_whoever_finds_nobody_so_no_time_tells_them_apart(shop: Shop) -> None:
+    asker = Asker("counter", None, "d-9")
+    await shop.desk.write([LookupsLocked("d-9", 20, "counter", None, "d-9", shop.clock.now())])
+    for typed, rows in ((PHONE, 1), ("0933222111", 1), ("12", 0)):
+        found = shop.desk.members.by_phone(typed, asker)
+        assert isinstance(found, Locked) and len(found.rows) == rows
+        assert all(isinstance(row, MemberLookedUp) and row.member_ref is None for row in found.rows), "whoever has that number"
+    assert len(shop.desk.members.by_phone("0933222111", Asker("counter", None, "d-8")).rows) == 1

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,17 +11,21 @@ import msgspec
 import pytest
 
 from gateway.anywhere import ANYWHERE_NAME, Anywhere, Conflict, RiskTerms
+from gateway.config import GatewayConfig
 from gateway.core import claims
 from gateway.core.counter import Actor, Asked, Doing
 from gateway.core.views import RiskView
+from gateway.core.whose import Whose
 from gateway.events import AckArrived, RedemptionRefused, Released, RiskHeld, RiskTaken, TimeTrust, VoucherRedeemed
 from gateway.kiosk.metrics import expose
 from gateway.ledger import LedgerReader
 from gateway.rules import answers
 from gateway.rules.answers import Answer
-from gateway.signed import ACK_TAG, DOCUMENT_TAG, Ack, Document, seal
+from gateway.signed import ACK_TAG, DOCUMENT_TAG, Ack, Document, MemberTrust, seal
 from gateway.token import VoucherClass, voucher_ref
 from tests.conftest import HQ_KEY, VirtualClock, until
+from tests.gateway.core.old_images import acked, epoch, opening
+from tests.gateway.core.roll_of import GOLD, OTHER_CODE, PLAIN, REF, SIGNER, member_token, whole
 from tests.gateway.core.shop import GATEWAY, Shop, headquarters_hears, presented, voucher_token
 from tests.gateway.core.test_claims import Hq
 from tests.gateway.kiosk.test_metrics import series
@@ -326,3 +331,53 @@ async def test_the_metrics_tell_what_is_open_and_what_was_taken_by_class(dark: S
     of = (("campaign", "5"), ("currency", "TWD"))
     assert (found["store_risk_open_minor", of], found["store_risk_cap_minor", of], found["store_risk_list_seconds", of]) == (200, 800, 0)
     assert found["store_accepted_total", (("class", "bounded_risk"),)] == found["store_accepted_total", (("class", "store_bound"),)] == 1
+
+
+# ---------------------------------------------------------------- of members
+
+CAPPED = msgspec.structs.replace(TERMS, per_device_minor=10**6, per_shop_minor=10**6, per_member_count=2, per_member_window_s=600)
+SHOWN = Whose(consent=True, code=member_token().decode())
+
+
+@pytest.fixture
+async def capped(shop_config: GatewayConfig, ledger_path: Path, clock: VirtualClock) -> AsyncIterator[Shop]:
+    """A dark shop that knows members, whose terms cap what each takes."""
+    shop = Shop(shop_config, clock, SIGNER)
+    await shop.open()
+    await shop.papers()
+    assert await shop.bring(whole(GOLD, PLAIN, issued_us=clock.now().wall_us)) == b"applied"
+    await declare(shop, terms=CAPPED)
+    yield shop
+    await shop.end()
+
+
+async def test_a_member_takes_no_more_on_trust_within_the_window_than_the_terms_say(capped: Shop, clock: VirtualClock) -> None:
+    said = [await present(capped, code(number), whose=SHOWN, device=f"till-{number}") for number in range(3)]
+    assert [one.reason for one in said] == ["", "", "risk_member"], "at whatever till"
+    assert said[2].message.zh and said[2].next_step.en
+    assert (await present(capped, code(2))).decision == "redeemed", "unknown, it is under the code's floor"
+    other = Whose(consent=True, code=member_token(OTHER_CODE).decode())
+    assert (await present(capped, code(3), whose=other)).decision == "redeemed"
+    await capped.reopen()
+    assert (await present(capped, code(4), whose=SHOWN)).reason == "risk_member", "a restart forgets nothing"
+    clock.advance(601)
+    assert (await present(capped, code(4), whose=SHOWN)).decision == "redeemed"
+
+
+async def test_a_members_hold_counts_and_eight_at_once_get_no_more_than_two(capped: Shop) -> None:
+    held = await present(capped, code(1), Doing.AUTHORIZE, whose=SHOWN, device="till-1")
+    assert held.decision == "authorized"
+    said = await asyncio.gather(*(present(capped, code(10 + number), whose=SHOWN) for number in range(8)))
+    assert sorted(one.reason for one in said) == [""] + ["risk_member"] * 7
+    voided = capped.desk.till.void(held.authorization_id, key=secrets.token_hex(16), station="counter", actor=TILL)
+    assert answers.decode(await voided).decision == "voided"
+    assert (await present(capped, code(30), whose=SHOWN)).decision == "redeemed"
+
+
+async def test_what_an_old_disk_forgot_of_a_members_speed_comes_with_the_opening(capped: Shop) -> None:
+    await acked(capped, opening=1)
+    now_us = capped.clock.now().wall_us
+    lost = [MemberTrust(f"lost-{number}", REF, 5, 200, now_us - 1_000_000) for number in range(2)]
+    assert await capped.bring(opening(capped, 1, {epoch(capped): 1}, members=[], trusted=lost)) == b"applied"
+    assert (await present(capped, code(1), whose=SHOWN)).reason == "risk_member"
+    assert (await present(capped, code(1))).decision == "redeemed"

@@ -20,6 +20,7 @@ import base45
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
+from gateway.base45 import from_base45
 from gateway.errors import MalformedFrame
 from gateway.token import MAX_IDENTIFIER, SIGNATURE_B, UnknownKey, check
 
@@ -76,10 +77,7 @@ def unpack(text: str) -> tuple[Grant, bytes, bytes]:
     """
     if len(text) != TEXT_LETTERS or not text.startswith(PREFIX):
         raise MalformedFrame("not a grant of this chain")
-    try:
-        raw = base45.b45decode(text[len(PREFIX) :])
-    except (ValueError, TypeError) as error:
-        raise MalformedFrame("not base45") from error
+    raw = from_base45(text[len(PREFIX) :])
     if len(raw) != CLAIMS.size + SIGNATURE_B:
         raise MalformedFrame("a grant of the wrong length")
     packed = raw[: CLAIMS.size]

@@ -24,6 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Struct
 
+from gateway.base45 import from_base45
 from gateway.errors import MalformedFrame
 
 PREFIX: Final = "V1:"
@@ -133,10 +134,7 @@ def unpack(text: str) -> tuple[Claims, bytes, bytes]:
     """
     if len(text) != TEXT_LETTERS or not text.startswith(PREFIX):
         raise MalformedFrame("not a token of this chain")
-    try:
-        raw = base45.b45decode(text[len(PREFIX) :])
-    except (ValueError, TypeError) as error:
-        raise MalformedFrame("not base45") from error
+    raw = from_base45(text[len(PREFIX) :])
     if len(raw) != CLAIMS.size + SIGNATURE_B:
         raise MalformedFrame("a token of the wrong length")
     return _unpack(raw[: CLAIMS.size]), raw[: CLAIMS.size], raw[CLAIMS.size :]

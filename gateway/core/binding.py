@@ -19,9 +19,9 @@ from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, recognise
 from gateway.config import StoreTable
-from gateway.core.counter import Asked, Verdict
 from gateway.core.members import Asker, Found, Locked, Members, NotFound
 from gateway.core.requests import OURS
+from gateway.core.verdict import Asked, Verdict
 from gateway.core.whose import NOBODY, Whose
 from gateway.errors import MalformedFrame
 from gateway.events import (
@@ -163,7 +163,7 @@ class Binding:
             return verdict
         if verdict.answer.practice:
             return verdict
-        verdict.rows = [*who.rows, *verdict.rows]
+        verdict.rows = [*who.rows, *verdict.rows] if who.rows else verdict.rows
         taken = next((row for row in verdict.rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)), None)
         if taken is None:
             return verdict
@@ -179,7 +179,8 @@ class Binding:
             verdict.rows.append(self._bound(taken, who.member_ref, who.how))
             pending = self._revisit(verdict.rows, who.member_ref, taken.station) if isinstance(taken, VoucherRedeemed) else ()
             verdict.answer = msgspec.structs.replace(verdict.answer, pending=tuple(pending))
-        verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state)
+        if who.state:
+            verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state)
         return verdict
 
     def captured(self, verdict: Verdict, key: str) -> Verdict:

@@ -20,7 +20,7 @@ from gateway.core.balances import Balances
 from gateway.core.binding import Binding
 from gateway.core.checkins import CheckIns
 from gateway.core.claims import Claims
-from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
+from gateway.core.counter import Counter, zone_of
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
@@ -39,6 +39,7 @@ from gateway.core.showing import Showing
 from gateway.core.stations import Stations
 from gateway.core.till import Till
 from gateway.core.timekeeping import ClockWatch
+from gateway.core.verdict import REDEEM, Actor, Asked
 from gateway.core.views import OrderView, Screen, StoreView
 from gateway.core.watch import Changes, Watch
 from gateway.core.witnesses import Heard, Witnesses, unacknowledged

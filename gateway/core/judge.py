@@ -8,8 +8,9 @@ from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, Recognised
 from gateway.core.accounts import Account, account_of
-from gateway.core.counter import REDEEM, Asked, Counter, Doing, Shown
-from gateway.core.counter import Verdict as Verdict
+from gateway.core.counter import Counter
+from gateway.core.verdict import REDEEM, Asked, Doing, Shown
+from gateway.core.verdict import Verdict as Verdict
 from gateway.errors import MalformedFrame
 from gateway.events import CodePresented, RedemptionRefused
 from gateway.grant import Grant

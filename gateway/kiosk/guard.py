@@ -25,6 +25,8 @@ BODY_S: Final = 10.0
 MAY_HOLD_CARD: Final = re.compile(
     rb"[0-9](?:[ ._-]?[0-9]){12}|[0-9]\\u[0-9a-fA-F]{4}[0-9]|\\u[fF][fF]1|[0-9][\x80-\xff]{2,3}[0-9]|\xef\xbc[\x90-\x99]"
 )
+ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+APART: Final = b" ._-"  # what may stand between digits
 HEARD_OUT_B: Final = 1024 * 1024
 HEARD_OUT_S: Final = 1.0
 
@@ -125,7 +127,7 @@ def _check_origin(method: str, headers: dict[str, str]) -> None:
 
 def _check_cards(body: bytes | None) -> None:
     """Before anything reads, keeps or repeats it: numbers of payment cards go no further than here."""
-    if body is None or not MAY_HOLD_CARD.search(body):
+    if body is None or not _may_hold_card(body):
         return
     try:
         value = msgspec.json.decode(body)
@@ -136,6 +138,14 @@ def _check_cards(body: bytes | None) -> None:
         raise Refused(422, "card_number", field)
     if (field := sku_field(value)) is not None:
         raise Refused(422, "sku_number", field, "a number of 13 to 19 digits that is no GTIN")
+
+
+def _may_hold_card(body: bytes) -> bool:
+    """Whether `MAY_HOLD_CARD` finds anything. Nearly no body has so many digits, however they stand apart; that is seen far sooner."""
+    plain = body.isascii() and b"\\" not in body
+    if plain and b"0000000000000" not in body.translate(ZEROS, APART):
+        return False
+    return MAY_HOLD_CARD.search(body) is not None
 
 
 async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:

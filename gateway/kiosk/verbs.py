@@ -8,15 +8,17 @@ same key and the same body. `validate` stores nothing, since nothing happens.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from fastapi import Request, Response
+from fastapi import Request
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from gateway.core.counter import Actor, Asked, Doing
+from gateway.core.devices import Device
+from gateway.core.verdict import Actor, Asked, Doing
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
 from gateway.kiosk.fields import Code as Code
@@ -179,34 +181,53 @@ VERBS: Final = (
 def routes(desk: "Desk", access: Access) -> list[Route]:
     """The routes of `VERBS`."""
     pace = Pace(desk.clock, desk.config.till.requests_per_s)
-    return [Route(verb.path, _endpoint(verb, desk, access, pace), methods=["POST"], include_in_schema=False) for verb in VERBS]
+    return [Route(verb.path, Endpoint(verb, desk, access, pace), methods=["POST"], include_in_schema=False) for verb in VERBS]
 
 
-def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[[Request], Awaitable[Response]]:
-    decode = msgspec.json.Decoder(verb.body).decode
+class Endpoint:
+    """One verb, as an ASGI application: nothing the framework would put around a function stands between the guard and the decision."""
 
-    async def endpoint(request: Request) -> Response:
-        live = access.live(request)
+    def __init__(self, verb: Verb, desk: "Desk", access: Access, pace: Pace) -> None:
+        self._verb = verb
+        self._desk = desk
+        self._access = access
+        self._pace = pace
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(verb.body).decode
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; what is raised is answered as the application answers it elsewhere."""
+        request = Request(scope)
+        live = self._access.live(request)
+        body = (await receive()).get("body", b"")  # the guard has read all of it
         try:
-            asked = cast(Any, decode(await request.body()))
+            asked = self._decode(body)
             one_name_each(getattr(asked, "basket", None))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            return Response(problem("bad_input", fields=fields_of(error)), 422, media_type=JSON)
+            await _say(send, 422, problem("bad_input", fields=fields_of(error)))
+            return
+        till, answer = await self._decided(request, asked, live)
+        await _say(send, 200, answer, self._desk.mark(till) if till is not None else "")  # the mark after the commit: it is on the disk
+
+    async def _decided(self, request: Request, asked: Any, live: list[Device]) -> tuple[Device | None, bytes]:
+        """Who may ask, and not too fast, gets an answer; with it the till that asked, if one did."""
+        verb, desk = self._verb, self._desk
         station = known_station(desk, asked.station)
-        actor, till = access.caller(request, station, live)
-        if wait_s := pace.wait_s(access.credential(request, station)):
+        actor, till = self._access.caller(request, station, live)
+        if wait_s := self._pace.wait_s(self._access.credential(request, station)):
             raise HTTPException(429, "too_fast", {"retry-after": str(int(wait_s) + 1)})
         if not verb.who & actor.roles:
             await desk.till.deny(verb.name, station, actor)
             raise HTTPException(403, "not_allowed")
         if till is not None and MARK_HEADER in request.headers:
             desk.hear_witness(till, request.headers[MARK_HEADER])
-        answer = Response(await verb.act(desk, asked, actor, request.headers.get(KEY_HEADER)), media_type=JSON)
-        if till is not None and (mark := desk.mark(till)):
-            answer.headers[MARK_HEADER] = mark  # after the commit, so what the till keeps is on the disk
-        return answer
+        return till, await verb.act(desk, asked, actor, request.headers.get(KEY_HEADER))
 
-    return endpoint
+
+async def _say(send: Send, status: int, body: bytes, mark: str = "") -> None:
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", JSON.encode())]
+    headers += [(MARK_HEADER.encode(), mark.encode())] if mark else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def fields_of(error: Exception) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import base45
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway.base45 import from_base45
 from gateway.codes import CWT_PREFIX, CodeKind
 from gateway.errors import MalformedFrame
 from gateway.token import SIGNATURE_B
@@ -54,11 +55,7 @@ def sign(claims: dict[int, Any], key_id: bytes, key: Ed25519PrivateKey) -> str:
 def _parts(text: str) -> tuple[bytes, dict[Any, Any], bytes, bytes]:
     if not text.startswith(CWT_PREFIX) or len(text) > MAX_LETTERS:
         raise MalformedFrame("not a CWT")
-    try:
-        raw = bytes(base45.b45decode(text[len(CWT_PREFIX) :]))
-    except (ValueError, TypeError) as error:
-        raise MalformedFrame("not base45") from error
-    outer = cbor.decode(raw)
+    outer = cbor.decode(from_base45(text[len(CWT_PREFIX) :]))
     if isinstance(outer, cbor.Tagged) and outer.tag == CWT_TAG:
         outer = outer.item
     if not isinstance(outer, cbor.Tagged) or outer.tag != SIGN1_TAG or not isinstance(outer.item, list) or len(outer.item) != 4:

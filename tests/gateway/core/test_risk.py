@@ -11,7 +11,7 @@ import pytest
 
 from gateway.anywhere import ANYWHERE_NAME, Anywhere, Conflict, RiskTerms
 from gateway.core import claims
-from gateway.core.counter import Actor, Asked, Doing
+from gateway.core.verdict import Actor, Asked, Doing
 from gateway.core.views import RiskView
 from gateway.events import AckArrived, RedemptionRefused, Released, RiskHeld, RiskTaken, TimeTrust, VoucherRedeemed
 from gateway.kiosk.metrics import expose

@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -72,11 +72,16 @@ def problem(key: str, **more: object) -> bytes:
 
 
 class Guard:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around the whole application.
 
-    def __init__(self, app: App, hosts: frozenset[str]) -> None:
+    Args:
+        straight: What answers posts to a path without passing the framework's own layers.
+    """
+
+    def __init__(self, app: App, hosts: frozenset[str], straight: Mapping[str, App] | None = None) -> None:
         self._app = app
         self._hosts = hosts
+        self._straight = straight or {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,7 +97,8 @@ class Guard:
         except Refused as refused:
             await _answer(guarded, receive, refused.status, problem(refused.key, **refused.fields))
             return
-        await self._app(scope, _replay(body, receive), guarded)
+        app = self._straight.get(scope["path"], self._app) if body is not None and scope["method"] == "POST" else self._app
+        await app(scope, _replay(body, receive), guarded)
 
     def _check_host(self, headers: dict[str, str]) -> None:
         try:

@@ -7,11 +7,11 @@ Every answer is stored under its idempotency key before it is given (`gateway.co
 same key and the same body. `validate` stores nothing, since nothing happens.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from fastapi import Request
+from fastapi import Request, Response
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.core.devices import Device
 from gateway.core.verdict import Actor, Asked, Doing
+from gateway.errors import StoreError
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
 from gateway.kiosk.fields import Code as Code
@@ -94,6 +95,7 @@ class Reverse(Struct, forbid_unknown_fields=True, kw_only=True):
     key: Key | None = None
 
 
+Refuse = Callable[[Request, Exception], Awaitable[Response]]
 Act = Callable[["Desk", Any, Actor, str | None], Awaitable[bytes]]
 
 
@@ -178,16 +180,22 @@ VERBS: Final = (
 )  # fmt: skip
 
 
-def routes(desk: "Desk", access: Access) -> list[Route]:
-    """The routes of `VERBS`."""
+def endpoints(desk: "Desk", access: Access, refuse: Refuse) -> "dict[str, Endpoint]":
+    """What answers each of `VERBS`, by its address."""
     pace = Pace(desk.clock, desk.config.till.requests_per_s)
-    return [Route(verb.path, Endpoint(verb, desk, access, pace), methods=["POST"], include_in_schema=False) for verb in VERBS]
+    return {verb.path: Endpoint(verb, desk, access, pace, refuse) for verb in VERBS}
+
+
+def routes(answering: "Mapping[str, Endpoint]") -> list[Route]:
+    """The same as routes: what comes without a body, or by another method, passes the framework."""
+    return [Route(path, one, methods=["POST"], include_in_schema=False) for path, one in answering.items()]
 
 
 class Endpoint:
     """One verb, as an ASGI application: nothing the framework would put around a function stands between the guard and the decision."""
 
-    def __init__(self, verb: Verb, desk: "Desk", access: Access, pace: Pace) -> None:
+    def __init__(self, verb: Verb, desk: "Desk", access: Access, pace: Pace, refuse: Refuse) -> None:
+        self._refuse = refuse
         self._verb = verb
         self._desk = desk
         self._access = access
@@ -195,18 +203,26 @@ class Endpoint:
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(verb.body).decode
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; what is raised is answered as the application answers it elsewhere."""
+        """Answer one request; what is refused is answered as it is on every other route."""
         request = Request(scope)
+        try:
+            status, answer, mark = await self._answered(request, receive)
+        except (HTTPException, StoreError) as error:
+            await (await self._refuse(request, error))(scope, receive, send)
+        else:
+            await _say(send, status, answer, mark)
+
+    async def _answered(self, request: Request, receive: Receive) -> tuple[int, bytes, str]:
+        """Status, body, and the mark that the till which asked should keep."""
         live = self._access.live(request)
         body = (await receive()).get("body", b"")  # the guard has read all of it
         try:
             asked = self._decode(body)
             one_name_each(getattr(asked, "basket", None))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            await _say(send, 422, problem("bad_input", fields=fields_of(error)))
-            return
+            return 422, problem("bad_input", fields=fields_of(error)), ""
         till, answer = await self._decided(request, asked, live)
-        await _say(send, 200, answer, self._desk.mark(till) if till is not None else "")  # the mark after the commit: it is on the disk
+        return 200, answer, self._desk.mark(till) if till is not None else ""  # after the commit, so what the till keeps is on the disk
 
     async def _decided(self, request: Request, asked: Any, live: list[Device]) -> tuple[Device | None, bytes]:
         """Who may ask, and not too fast, gets an answer; with it the till that asked, if one did."""

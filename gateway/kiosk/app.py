@@ -18,7 +18,7 @@ from gateway.core.requests import ConflictingKey
 from gateway.errors import StoreError
 from gateway.kiosk import api, members, metrics, openapi, pairing, pricing, screens, shown, staff, verbs, witness
 from gateway.kiosk.access import Access
-from gateway.kiosk.doors import Door, DoorServer, open_door
+from gateway.kiosk.doors import MAX_HEAD_B, Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
 from gateway.kiosk.live import Changes
 from gateway.kiosk.packed import PackedFiles
@@ -85,7 +85,7 @@ async def serve(desk: "Desk", host: str, port: int, *, listening: Callable[[int]
     sock = open_door(host, port)
     config = uvicorn.Config(
         app, http=Door, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        timeout_keep_alive=30, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
+        timeout_keep_alive=30, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=MAX_HEAD_B,
     )  # fmt: skip
     server = DoorServer(config, app.state.changes)
     if listening is not None:

@@ -21,6 +21,7 @@ from gateway.kiosk.words import both
 
 MAX_BODY_B: Final = 64 * 1024  # the longest code is 4,296 B
 BODY_S: Final = 10.0
+WHOLE: Final = "sgw.whole"  # of a scope: all of the request has come, so that nothing of it is waited for
 # What a body without any long number passes by at once: thirteen digits in whatever ASCII spelling, or any full-width one.
 MAY_HOLD_CARD: Final = re.compile(
     rb"[0-9](?:[ ._-]?[0-9]){12}|[0-9]\\u[0-9a-fA-F]{4}[0-9]|\\u[fF][fF]1|[0-9][\x80-\xff]{2,3}[0-9]|\xef\xbc[\x90-\x99]"
@@ -92,7 +93,7 @@ class Guard:
         try:
             self._check_host(headers)
             _check_origin(scope["method"], headers)
-            body = await _read_body(headers, receive)
+            body = await _read_body(scope, headers, receive)
             _check_cards(body)
         except Refused as refused:
             await _answer(guarded, receive, refused.status, problem(refused.key, **refused.fields))
@@ -154,13 +155,15 @@ def _may_hold_card(body: bytes) -> bool:
     return MAY_HOLD_CARD.search(body) is not None
 
 
-async def _read_body(headers: dict[str, str], receive: Receive) -> bytes | None:
+async def _read_body(scope: MutableMapping[str, Any], headers: dict[str, str], receive: Receive) -> bytes | None:
     """The whole body; None: the request has none."""
     if "content-length" not in headers and "transfer-encoding" not in headers:
         return None
     length = headers.get("content-length", "0")
     if not length.isdigit() or int(length) > MAX_BODY_B:
         raise Refused(413, "too_large")
+    if WHOLE in scope:
+        return await _collect(receive)
     try:
         async with asyncio.timeout(BODY_S):
             return await _collect(receive)

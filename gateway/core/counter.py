@@ -281,13 +281,9 @@ class Counter:
     ) -> Verdict:
         now = self._clock.now()
         answer = answers.refusal(
-            reason,
-            now.wall_us,
-            reference=reference,
-            title=self.title(reference),
-            authorization_id=authorization_id,
+            reason, now.wall_us, reference=reference, title=self.title(reference), authorization_id=authorization_id,
             redemption_id=redemption,
-        )
+        )  # fmt: skip
         row = RedemptionRefused(shown.presentation_id, reference or None, reason, shown.station, shown.read_point, shown.staff, now)
         return self._practised(Verdict(answer=answer, station=shown.station, rows=[row], silent=True), practice)
 

@@ -10,7 +10,7 @@ from gateway.rules.uses import Hold
 from gateway.rules.voucher import Terms, Want
 
 if TYPE_CHECKING:
-    from gateway.core.counter import Actor, Shown, Verdict
+    from gateway.core.verdict import Actor, Shown, Verdict
 
 
 class Account(Struct, frozen=True):

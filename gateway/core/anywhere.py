@@ -7,10 +7,11 @@ from typing import Final
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.core.claims import Claims
-from gateway.core.counter import Asked, Counter, Shown, Verdict
+from gateway.core.counter import Counter
 from gateway.core.knowledge import Knowledge
 from gateway.core.quotas import Quotas
 from gateway.core.risk import Line, Risk
+from gateway.core.verdict import Asked, Shown, Verdict
 from gateway.core.views import QuotaView, RiskView
 from gateway.events import (
     AuthorizationEnded,

@@ -20,8 +20,8 @@ from gateway.clock import Clock
 from gateway.core import accounts, claims
 from gateway.core.accounts import Account
 from gateway.core.claims import Claims, Refuse
-from gateway.core.counter import Actor, Asked, Doing, Shown, Verdict
 from gateway.core.offers import Offer, Offering
+from gateway.core.verdict import Actor, Asked, Doing, Shown, Verdict
 from gateway.events import AssignmentTaken, AuthorizationEnded, CodePresented, RedemptionRefused, Row, VoucherAuthorized, VoucherRedeemed
 from gateway.rules import answers, balance, voucher
 from gateway.rules.answers import Answer

@@ -20,9 +20,9 @@ from gateway.clock import Clock
 from gateway.codes import CodeKind, recognise
 from gateway.config import StoreTable
 from gateway.core.consenting import Consenting
-from gateway.core.counter import Asked, Verdict
 from gateway.core.members import Asker, Found, Members, NotFound
 from gateway.core.requests import OURS
+from gateway.core.verdict import Asked, Verdict
 from gateway.core.whose import NOBODY, Whose
 from gateway.errors import MalformedFrame
 from gateway.events import (
@@ -198,7 +198,7 @@ class Binding:
             return verdict
         if verdict.answer.practice:
             return verdict
-        verdict.rows = [*who.rows, *verdict.rows]
+        verdict.rows = [*who.rows, *verdict.rows] if who.rows else verdict.rows
         taken = next((row for row in verdict.rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)), None)
         if taken is None:
             return self._dated(verdict)
@@ -215,7 +215,8 @@ class Binding:
             pending = self._revisit(verdict.rows, who.member_ref, taken.station) if isinstance(taken, VoucherRedeemed) else ()
             verdict.answer = msgspec.structs.replace(verdict.answer, pending=tuple(pending))
         counted_s = self._counted_s(taken, who.member_ref)
-        verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state, elsewhere_as_of_s=counted_s)
+        if who.state or counted_s is not None:
+            verdict.answer = msgspec.structs.replace(verdict.answer, binding=who.state, elsewhere_as_of_s=counted_s)
         return verdict
 
     def captured(self, verdict: Verdict, key: str) -> Verdict:

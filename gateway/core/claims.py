@@ -19,7 +19,7 @@ from msgspec import Struct
 from gateway import grant as grants
 from gateway import token
 from gateway.clock import Clock
-from gateway.core.counter import Verdict
+from gateway.core.verdict import Verdict
 from gateway.errors import MalformedFrame
 from gateway.events import (
     AssignmentTaken,

@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.clock import Clock
-from gateway.core.counter import Actor, Verdict
 from gateway.core.requests import own_id
+from gateway.core.verdict import Actor, Verdict
 from gateway.events import CodePresented, MemberConsented, MemberRecognised, RedemptionReversed, Row, VoucherRedeemed
 from gateway.roll import Roll
 from gateway.rules import answers

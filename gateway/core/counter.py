@@ -7,26 +7,23 @@ A hold's time runs on the monotonic clock and begins anew when core starts, so a
 it. A late capture succeeds if the voucher is still free. Practice vouchers have a book of their own that lies in memory only.
 """
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from datetime import UTC, tzinfo
-from enum import StrEnum
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from msgspec import Struct, field
 
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.config import TillTable
 from gateway.core.accounts import Lent
-from gateway.core.offers import Offer, Offering
+from gateway.core.offers import Offering, with_offer
+from gateway.core.verdict import MANAGER, Actor, Asked, Doing, Shown, Verdict
 from gateway.core.whose import NOBODY, Whose
 from gateway.events import (
     AuthorizationEnded,
-    CompartmentOpenIntended,
     Instant,
     RedemptionRefused,
     RedemptionReversed,
@@ -35,79 +32,14 @@ from gateway.events import (
     VoucherAuthorized,
     VoucherRedeemed,
 )
-from gateway.rules import answers, pickup, voucher
+from gateway.rules import answers, voucher
 from gateway.rules.answers import Answer
-from gateway.rules.basket import Basket
 from gateway.rules.reasons import NOTHING, Text, practised
 from gateway.rules.uses import Hold, Use, Used
-from gateway.rules.voucher import ONE, Terms, Want
+from gateway.rules.voucher import Terms, Want
 
 PRACTICE_NS: Final = 600 * 10**9  # a lesson that nobody went on with is over
 PRACTICE_ID: Final = "practice-"
-MANAGER: Final = "manager"
-
-
-class Doing(StrEnum):
-    """What a code is presented for."""
-
-    REDEEM = "redeem"
-    AUTHORIZE = "authorize"
-    VALIDATE = "validate"
-
-
-class Asked(Struct, frozen=True):
-    """What is asked with a presented code, and from which paired device; None: a scanner of the station.
-
-    `or_less`: of a balance lent out in shares, who asks can take less than the amount.
-    """
-
-    doing: Doing = Doing.REDEEM
-    want: Want = ONE
-    hold_s: int | None = None
-    device: str | None = None
-    basket: Basket | None = None
-    whose: Whose = NOBODY
-    member_ref: str | None = None  # who that is, or as the till named them
-    member_print: str = ""  # what of it makes the request another one
-    or_less: bool = False
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether a whole voucher is to be redeemed in one step."""
-        return self.doing is Doing.REDEEM and self.want == ONE and self.basket is None
-
-
-class Actor(Struct, frozen=True):
-    """Who asks: a paired device, a person, or a person on a device."""
-
-    device: str | None
-    staff: str | None
-    roles: frozenset[str]  # of the person, else the device's kind
-
-
-class Shown(Struct, frozen=True):
-    """Where a voucher was shown, and by whom."""
-
-    presentation_id: str
-    station: str
-    read_point: str
-    staff: str | None
-
-
-REDEEM: Final = Asked()
-
-
-class Verdict(Struct, kw_only=True):
-    """What was decided, and what is to be committed with it. With a `place`, a door is to be opened there."""
-
-    answer: Answer
-    station: str
-    rows: list[Row] = field(default_factory=list)
-    place: pickup.Place | None = None
-    intent: CompartmentOpenIntended | None = None
-    wait: "asyncio.Future[str] | None" = None  # decided only when this is done, and then by `again` with its result
-    again: "Callable[[str], Verdict] | None" = None
-    silent: bool = False  # the station's screen is not for this
 
 
 def zone_of(name: str) -> tzinfo:
@@ -148,18 +80,18 @@ class Counter:
         """What becomes of a voucher that was verified."""
         book, limit = self._book(terms.practice), None if terms.practice else self._catalog.limits.get(terms.campaign)
         offer = self._offer(terms, asked.basket, asked.want, book, asked.member_ref or self.owner(terms.voucher_id, asked.whose))
-        asked = msgspec.structs.replace(asked, want=offer.want)
+        asked = asked if offer.want is asked.want else msgspec.structs.replace(asked, want=offer.want)
         refused = voucher.refusal(terms, book, self._catalog.vouchers, *self._clock.bounds_us(), asked.want, limit)
         refused = refused or (offer.refused.reason if offer.refused is not None else None)
         refused = refused or (None if terms.practice else self._not_admitted())
         if refused is not None:
-            return _with_offer(self._refused_voucher(refused, terms, shown), offer)
+            return with_offer(self._refused_voucher(refused, terms, shown), offer)
         if asked.doing is Doing.VALIDATE:
-            return _with_offer(self._said("valid", terms, shown.station), offer)
+            return with_offer(self._said("valid", terms, shown.station), offer)
         if asked.doing is Doing.AUTHORIZE:
-            return _with_offer(self._authorized(terms, shown, asked), offer)
+            return with_offer(self._authorized(terms, shown, asked), offer)
         use = self._use(terms, shown, asked, book)
-        return _with_offer(self._said("redeemed", terms, shown.station, [use], redemption_id=use.redemption_id), offer)
+        return with_offer(self._said("redeemed", terms, shown.station, [use], redemption_id=use.redemption_id), offer)
 
     def _use(self, terms: Terms, shown: Shown, asked: Asked, book: Used) -> VoucherRedeemed:
         return VoucherRedeemed(
@@ -181,8 +113,8 @@ class Counter:
     def _said(self, decision: str, terms: Terms, station: str, rows: list[Row] | None = None, **more: object) -> Verdict:
         now, rows = self._clock.now(), rows or []
         left = voucher.left_of(terms, self._book(terms.practice))
-        took = [(row.units, row.amount_minor) for row in rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)]
-        uses, minor = (sum(part) for part in zip(*took, strict=True)) if took else (0, 0)
+        took = [row for row in rows if isinstance(row, VoucherRedeemed | VoucherAuthorized)]
+        uses, minor = sum([row.units for row in took]), sum([row.amount_minor for row in took])
         answer = answers.decision(
             decision, now.wall_us, reference=terms.voucher_id, title=self.title(terms.voucher_id),
             uses_left=None if left.uses is None else left.uses - uses, balance_minor=None if left.minor is None else left.minor - minor,
@@ -277,10 +209,14 @@ class Counter:
 
     def run_out(self) -> list[Row]:
         """Rows for the holds whose time is over. Practice ones end without."""
+        now_ns = self._clock.boottime_ns()
+        practised, over = self._practice.run_out(now_ns), self.used.run_out(now_ns)
+        if not practised and not over:
+            return []
         now = self._clock.now()
-        for hold in self._practice.run_out(now.mono_ns):
+        for hold in practised:
             self._practice.fold(_expired(hold, now))
-        return [_expired(hold, now) for hold in self.used.run_out(self._clock.boottime_ns())]
+        return [_expired(hold, now) for hold in over]
 
     def practise(self, rows: list[Row]) -> None:
         """Take the rows of a practice decision: nobody commits them."""
@@ -339,13 +275,9 @@ class Counter:
     ) -> Verdict:
         now = self._clock.now()
         answer = answers.refusal(
-            reason,
-            now.wall_us,
-            reference=reference,
-            title=self.title(reference),
-            authorization_id=authorization_id,
+            reason, now.wall_us, reference=reference, title=self.title(reference), authorization_id=authorization_id,
             redemption_id=redemption,
-        )
+        )  # fmt: skip
         row = RedemptionRefused(shown.presentation_id, reference or None, reason, shown.station, shown.read_point, shown.staff, now)
         return self._practised(Verdict(answer=answer, station=shown.station, rows=[row], silent=True), practice)
 
@@ -364,15 +296,6 @@ class Counter:
 
     def _name(self, practice: bool) -> str:
         return (PRACTICE_ID if practice else "") + secrets.token_hex(8)
-
-
-def _with_offer(verdict: Verdict, offer: Offer) -> Verdict:
-    """The verdict whose answer tells what the basket comes to, and how much it lacks."""
-    if offer.priced is not None:
-        no = offer.refused
-        gaps = (no.gap_minor or None, no.gap_quantity or None) if no is not None and verdict.answer.reason == no.reason else (None, None)
-        verdict.answer = msgspec.structs.replace(verdict.answer, priced=offer.priced, gap_minor=gaps[0], gap_quantity=gaps[1])
-    return verdict
 
 
 def _terms(hold: Hold, practice: bool) -> Terms:

@@ -6,9 +6,8 @@ decision (a screen, a pulse) hangs on the commit. If a commit fails, nothing of 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
-import argon2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.clock import Clock
@@ -20,7 +19,8 @@ from gateway.core.balances import Balances
 from gateway.core.binding import Binding
 from gateway.core.checkins import CheckIns
 from gateway.core.claims import Claims
-from gateway.core.counter import REDEEM, Actor, Asked, Counter, zone_of
+from gateway.core.counter import Counter, zone_of
+from gateway.core.deeds import Deeds
 from gateway.core.devices import Device, Devices
 from gateway.core.drivers import Drivers
 from gateway.core.floor import Floor
@@ -32,6 +32,7 @@ from gateway.core.members import Members
 from gateway.core.meters import Meters, lanes, meters
 from gateway.core.offers import offering
 from gateway.core.passes import Passes, Signer
+from gateway.core.people import is_pin_of
 from gateway.core.receipts import Posting, Receipts
 from gateway.core.requests import Past, Requests, digest
 from gateway.core.road import Road
@@ -39,6 +40,7 @@ from gateway.core.showing import Showing
 from gateway.core.stations import Stations
 from gateway.core.till import Till
 from gateway.core.timekeeping import ClockWatch
+from gateway.core.verdict import REDEEM, Actor, Asked
 from gateway.core.views import OrderView, Screen, StoreView
 from gateway.core.watch import Changes, Watch
 from gateway.core.witnesses import Heard, Witnesses, unacknowledged
@@ -51,7 +53,6 @@ from gateway.events import (
     DevicePaired,
     DeviceRevoked,
     LineChanged,
-    ParcelCollected,
     RedemptionReversed,
     Row,
     Stated,
@@ -61,7 +62,6 @@ from gateway.events import (
 from gateway.ledger import Ledger, LedgerReader
 from gateway.ledger.connect import were_set_aside
 from gateway.link import LinkServer
-from gateway.rules import answers, pickup
 from gateway.rules.definitions import Campaigns
 from gateway.signed import Staff
 from gateway.verifiers import Keyring
@@ -125,28 +125,23 @@ class Desk:
         self._stations = Stations([station.name for station in config.stations], tell)
         self._requests: Requests[Verdict] = Requests(
             lambda verdict: self.till.showing.tell(verdict),
-            lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), self._act,
-            Past(clock.boottime_ns, lambda: self._knowledge.place, self._knowledge.is_acked),
-            self._waits,
+            lambda verdict, source_id, answer: self.till.commit(verdict, source_id, answer), lambda verdict: self._deeds.act(verdict),
+            Past(clock.boottime_ns, lambda: self._knowledge.place, self._knowledge.is_acked), lambda verdict: self._deeds.waits(verdict),
         )  # fmt: skip
         showing = Showing(
             counter, self._road.catalog, clock, self.devices, commit, lambda: self._admissions.admitted,
             prefix=config.till.code_prefix, codes=config.till.codes,
         )  # fmt: skip
-        self.till = Till(counter, self._judge, clock, commit, self._requests, self._judge_code, showing)
+        self._deeds = Deeds(
+            self._judge, self._binding, showing, self._lockers, self._stations, clock, config.stations, self._link.connected
+        )
+        self.till = Till(counter, self._judge, clock, commit, self._requests, self._deeds.of_code, showing)
         self.till.joined, self.till.consents, self.till.returns = self._binding.captured, self._binding.consents, self._receipts.returns
         self._anywhere.adopt_members = self._binding.book.adopt
         self._drivers = Drivers(
-            config,
-            self._knowledge,
-            self._road,
-            self._lockers,
-            self._floor,
-            present=self._present_at,
-            collected=self._collected,
-            tell=tell,
-            claimed=self._claims.take,
-        )
+            config, self._knowledge, self._road, self._lockers, self._floor, present=self._present_at, collected=self._deeds.collected,
+            tell=tell, claimed=self._claims.take,
+        )  # fmt: skip
         self._clock_watch = ClockWatch(clock, commit)
         self.checkins = CheckIns(config, signer, clock)
         self._remember(secret, signer)
@@ -181,13 +176,7 @@ class Desk:
     async def sign_in(self, staff_ref: str, pin: str) -> Staff | None:
         """The person, if the PIN is theirs."""
         person = self._road.catalog.staff.get(staff_ref)
-        if person is None:
-            return None
-        try:
-            await asyncio.to_thread(argon2.PasswordHasher().verify, person.pin_hash, pin)
-        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-            return None
-        return person
+        return person if person is not None and await is_pin_of(person, pin) else None
 
     def campaigns(self) -> Campaigns:
         """The campaigns in force here, as HQ says."""
@@ -204,13 +193,7 @@ class Desk:
 
     def orders(self) -> list[OrderView]:
         """Every order HQ has told of, and where it stands."""
-        return [
-            OrderView(
-                order_id=order.order_id, number=order.number, customer=order.customer, lines=order.lines, state=state, compartment=number
-            )
-            for order in self._road.catalog.orders.values()
-            for state, number in [self._judge.order_state(order)]
-        ]
+        return self._judge.orders()
 
     def screen(self, station: str) -> Screen:
         """What a station shows.
@@ -283,45 +266,7 @@ class Desk:
         """
         place = (bank or self.config.lockers[0].name, compartment) if compartment is not None and self.config.lockers else None
         asked = digest("stage", "" if is_cardlike(order_id) else order_id, staff, station, bank or "", str(place))
-        return self._requests.once(key, asked, "", lambda: self._judge_stage(order_id, staff, station, bank, place))
-
-    def _judge_code(self, code: CodePresented, station: str, staff: str | None, asked: Asked) -> Verdict:
-        rung = self.till.showing.rung(code, station, staff, asked.device) if asked.is_plain else None
-        if rung is not None:
-            return rung
-        verdict = self._binding.judged(code, station, staff, asked, self._judge.code)
-        place = verdict.place
-        if place is not None and not self._link.connected(f"locker@{place[0]}"):
-            return self._judge.refuse("locker_unavailable", code, station, staff, self.clock, verdict.answer.reference)
-        return verdict if place is None else self._with_intent(verdict, place, "pickup", staff or "shopper", station)
-
-    def _judge_stage(self, order_id: str, staff: str, station: str, bank: str | None, place: pickup.Place | None) -> Verdict:
-        verdict = self._judge.stage(order_id, bank, place, station, self.clock.now().wall_us)
-        return verdict if verdict.place is None else self._with_intent(verdict, verdict.place, "deposit", staff, station)
-
-    def _with_intent(self, verdict: Verdict, place: pickup.Place, purpose: str, actor: str, station: str) -> Verdict:
-        if not self._link.connected(f"locker@{place[0]}"):
-            now = self.clock.now()
-            refused = answers.refusal("locker_unavailable", now.wall_us, reference=verdict.answer.reference)
-            return Verdict(answer=refused, station=station, rows=[])
-        intent = self._lockers.intend(place, purpose, verdict.answer.reference, actor, station, self.clock.now())
-        verdict.rows.append(intent)
-        verdict.intent = intent
-        return verdict
-
-    def _waits(self, verdict: Verdict) -> "tuple[asyncio.Future[str], Callable[[str], Verdict]] | None":
-        """What a verdict waits for. Pending is a state of the screen, never an answer: nothing of it is stored."""
-        if verdict.wait is None or verdict.again is None:
-            return None
-        self._stations.show(verdict.station, verdict.answer)
-        return verdict.wait, verdict.again
-
-    def _act(self, verdict: Verdict) -> None:
-        """After the commit: the screen, and the pulse."""
-        if not verdict.silent:
-            self._stations.show(verdict.station, verdict.answer)
-        if verdict.intent is not None:
-            self._lockers.pulse(verdict.intent)
+        return self._requests.once(key, asked, "", lambda: self._deeds.of_parcel(order_id, staff, station, bank, place))
 
     def _present_at(self, code: CodePresented, station: str) -> Awaitable[bytes]:
         """A scanner's code. If core died between the commit and the screen, and the scanner asks again, the screen says it now.
@@ -333,15 +278,6 @@ class Desk:
         if unshown is not None and unshown.decision in ("redeemed", "refused"):
             self._stations.show(station, unshown)
         return answered
-
-    def _collected(self, row: ParcelCollected) -> None:
-        number = self._judge.order_number(row.order_id)
-        answer = answers.decision(
-            "collected", self.clock.now().wall_us, reference=row.order_id, order_number=number, compartment=row.compartment
-        )
-        for station in self.config.stations:
-            if row.bank in station.lockers:
-                self._stations.show(station.name, answer)
 
     # ------------------------------------------------------------ the ledger
 

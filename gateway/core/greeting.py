@@ -6,8 +6,8 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.codes import Recognised
 from gateway.core.accounts import Account
-from gateway.core.counter import Verdict
 from gateway.core.members import Found, Member, Members
+from gateway.core.verdict import Verdict
 from gateway.events import CodePresented, MemberRecognised
 from gateway.rules import answers
 from gateway.rules.answers import ShownMember

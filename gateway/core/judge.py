@@ -10,8 +10,10 @@ from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import CodeKind, Recognised
 from gateway.core.accounts import Account, account_of
-from gateway.core.counter import REDEEM, Asked, Counter, Doing, Shown
-from gateway.core.counter import Verdict as Verdict
+from gateway.core.counter import Counter
+from gateway.core.verdict import REDEEM, Asked, Doing, Shown
+from gateway.core.verdict import Verdict as Verdict
+from gateway.core.views import OrderView
 from gateway.errors import MalformedFrame
 from gateway.events import CodePresented, RedemptionRefused
 from gateway.grant import Grant
@@ -86,6 +88,16 @@ class Judge:
         if place is None:
             return "cancelled" if order.cancelled else "paid", None
         return ORDER_STATES.get(self._wall.compartments[place].state, "staged"), place[1]
+
+    def orders(self) -> list[OrderView]:
+        """Every order, and where it stands."""
+        return [
+            OrderView(
+                order_id=order.order_id, number=order.number, customer=order.customer, lines=order.lines, state=state, compartment=number
+            )
+            for order in self._catalog.orders.values()
+            for state, number in [self.order_state(order)]
+        ]
 
     def order_number(self, order_id: str) -> str:
         """The number people say aloud."""

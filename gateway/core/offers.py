@@ -6,11 +6,13 @@ here today. A voucher whose campaign nobody has published is an ordinary one: it
 
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct
 
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.config import StoreTable
+from gateway.core.verdict import Verdict
 from gateway.rules.basket import Basket, Count, Facts, ShownVoucher
 from gateway.rules.campaign import price
 from gateway.rules.priced import Priced, Refused
@@ -54,3 +56,12 @@ def offering(store: StoreTable, catalog: Catalog, clock: Clock, count: Counting)
         return Offer(want, priced)
 
     return offer
+
+
+def with_offer(verdict: Verdict, offer: Offer) -> Verdict:
+    """The verdict whose answer tells what the basket comes to, and how much it lacks."""
+    if offer.priced is not None:
+        no = offer.refused
+        gaps = (no.gap_minor or None, no.gap_quantity or None) if no is not None and verdict.answer.reason == no.reason else (None, None)
+        verdict.answer = msgspec.structs.replace(verdict.answer, priced=offer.priced, gap_minor=gaps[0], gap_quantity=gaps[1])
+    return verdict

@@ -14,8 +14,9 @@ from gateway.anywhere import OpenCode
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.core.claims import Claims
-from gateway.core.counter import Asked, Counter, Doing, Shown, Verdict
+from gateway.core.counter import Counter
 from gateway.core.risk import Line, Risk
+from gateway.core.verdict import Asked, Doing, Shown, Verdict
 from gateway.core.views import QuotaView
 from gateway.events import OpenCodeHeld, OpenCodeUsed, VoucherAuthorized, VoucherRedeemed
 from gateway.rules import answers

@@ -14,9 +14,10 @@ from msgspec import Struct
 from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.core.binding import Binding
-from gateway.core.counter import PRACTICE_ID, Actor, Verdict
+from gateway.core.counter import PRACTICE_ID
 from gateway.core.requests import digest, own_id
 from gateway.core.returns import Returns
+from gateway.core.verdict import Actor, Verdict
 from gateway.core.whose import NOBODY, Whose
 from gateway.events import SalePosted, SoldLine
 from gateway.rules import answers

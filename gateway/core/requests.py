@@ -30,10 +30,10 @@ class ConflictingKey(StoreError):
 
 
 class Request(Struct, gc=False):  # kept by the ten thousand, and in no cycle once it is answered
-    """What it was, and its answer: a future until the commit, bytes from then on."""
+    """What it was, and its answer: those who wait for it until the commit, bytes from then on."""
 
     fingerprint: bytes
-    answer: "asyncio.Future[bytes] | bytes"
+    answer: "list[asyncio.Future[bytes]] | bytes"
     asked_ns: int  # CLOCK_BOOTTIME
     place: RowPlace  # no row of it stands behind this one
     shown: bool = True  # False: decided in an earlier life of this process; its screen may never have said so
@@ -91,22 +91,22 @@ class Requests(Generic[V]):
         if known is not None:
             if known.fingerprint != asked:
                 raise ConflictingKey("this key belongs to another request", "Take a new presentation_id for each code that is shown")
-            return _given(known.answer)
+            return _given(known)
         self._forget()
         verdict = judge()
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._requests[key] = Request(asked, answered, self._past.now_ns(), self._past.place())
-        self._settle(key, source_id, verdict, answered)
-        return asyncio.shield(answered)
+        request = self._requests[key] = Request(asked, [], self._past.now_ns(), self._past.place())
+        given = _given(request)
+        self._settle(key, source_id, verdict)
+        return given
 
-    def _settle(self, key: str, source_id: str, verdict: V, answered: "asyncio.Future[bytes]") -> None:
+    def _settle(self, key: str, source_id: str, verdict: V) -> None:
         if (waiting := self._waits(verdict)) is not None:
             heard, again = waiting
-            heard.add_done_callback(lambda done: self._settle(key, source_id, again(done.result()), answered))
+            heard.add_done_callback(lambda done: self._settle(key, source_id, again(done.result())))
         else:
-            self._answer(key, source_id, verdict, answered)
+            self._answer(key, source_id, verdict)
 
-    def _answer(self, key: str, source_id: str, verdict: V, answered: "asyncio.Future[bytes]") -> None:
+    def _answer(self, key: str, source_id: str, verdict: V) -> None:
         request = self._requests[key]
         stored = StoredAnswer(key, request.fingerprint, answers.encode(self._answer_of(verdict)))
         commit = self._commit(verdict, source_id, stored)
@@ -114,8 +114,10 @@ class Requests(Generic[V]):
 
         def act(_: "asyncio.Future[None]") -> None:
             self._act(verdict)
-            answered.set_result(stored.answer)
-            request.answer = stored.answer
+            waiting, request.answer = request.answer, stored.answer
+            for one in waiting if isinstance(waiting, list) else ():
+                if not one.done():  # who asked has gone: it is decided all the same
+                    one.set_result(stored.answer)
 
         commit.add_done_callback(act)
 
@@ -147,12 +149,14 @@ def fingerprint(code: CodePresented, station: str, staff: str | None, *more: str
     return digest("present", found.kind, found.text if ours else "", station, staff or "", *more)
 
 
-def _given(answer: "asyncio.Future[bytes] | bytes") -> Awaitable[bytes]:
-    if not isinstance(answer, bytes):
-        return asyncio.shield(answer)
-    done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    done.set_result(answer)
-    return done
+def _given(request: Request) -> "asyncio.Future[bytes]":
+    """The answer, once there is one: a future for each who asks, so that one who goes away takes nothing from the others."""
+    given: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    if isinstance(request.answer, bytes):
+        given.set_result(request.answer)
+    else:
+        request.answer.append(given)
+    return given
 
 
 def digest(*parts: str) -> bytes:

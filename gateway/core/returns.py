@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.clock import Clock
-from gateway.core.counter import Actor, Verdict
 from gateway.core.requests import digest, own_id
+from gateway.core.verdict import Actor, Verdict
 from gateway.events import PointsAccrued, RedemptionReversed, ReturnedLine, Row, SalePosted, SaleReturned
 from gateway.rules import answers
 from gateway.rules.answers import GivenBack, Pending, Returned

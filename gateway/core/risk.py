@@ -15,7 +15,8 @@ from gateway.anywhere import RiskTerms
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.core.claims import Claims
-from gateway.core.counter import Asked, Counter, Doing, Shown, Verdict
+from gateway.core.counter import Counter
+from gateway.core.verdict import Asked, Doing, Shown, Verdict
 from gateway.core.views import RiskView
 from gateway.events import Instant, RedemptionRefused, RiskHeld, RiskTaken, VoucherAuthorized, VoucherRedeemed
 from gateway.rules import answers

@@ -13,8 +13,9 @@ import msgspec
 from gateway.catalog import Catalog
 from gateway.clock import Clock
 from gateway.codes import normalise_typed
-from gateway.core.counter import Actor, Counter, Shown, Verdict
+from gateway.core.counter import Counter
 from gateway.core.devices import Devices
+from gateway.core.verdict import Actor, Shown, Verdict
 from gateway.events import (
     CodePresented,
     RedemptionRefused,

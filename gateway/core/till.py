@@ -12,10 +12,11 @@ import msgspec
 from gateway.clock import Clock
 from gateway.codes import is_cardlike
 from gateway.core.consenting import Consenting
-from gateway.core.counter import MANAGER, REDEEM, Actor, Asked, Counter, Doing, Shown, Verdict
+from gateway.core.counter import Counter
 from gateway.core.requests import Requests, digest, fingerprint
 from gateway.core.returns import Returning, Returns
 from gateway.core.showing import Showing
+from gateway.core.verdict import MANAGER, REDEEM, Actor, Asked, Doing, Shown, Verdict
 from gateway.events import ActionDenied, CodePresented
 from gateway.ledger import StoredAnswer
 from gateway.rules import answers

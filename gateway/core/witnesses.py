@@ -86,7 +86,7 @@ class Witnesses:
         self._closed: dict[str, int] = {}
         self._present: set[str] = set()  # devices that have shown in this life that they keep marks
         self._since_ack: set[str] = set()
-        self._made = (-1, "", b"")  # the newest mark: its row, head and text
+        self._made = (-1, "", b"", "")  # the newest mark: its row, head, body, and that as text
 
     def expect(self, seen: frozenset[str]) -> None:
         """Those whose sight since the last acknowledgement is written down already."""
@@ -105,7 +105,8 @@ class Witnesses:
         seq, head = self._committed()
         if older is None:
             self._saw(device_id, seq)
-            return self._sealed(device_id, self._newest(seq, head))
+            body, text = self._newest(seq, head)
+            return f"{text}.{_text(self._mac(device_id, body))}"
         past = dict(list(self._past.items())[-RECENT_EPOCHS:])
         if older.epoch in self._past:
             past[older.epoch] = self._past[older.epoch]
@@ -114,12 +115,13 @@ class Witnesses:
         self._saw(device_id, seq)
         return self._sealed(device_id, msgspec.json.encode(Mark(self._gateway, self._ledger.epoch.name, seq, head, past)))
 
-    def _newest(self, seq: int, head: str) -> bytes:
+    def _newest(self, seq: int, head: str) -> tuple[bytes, str]:
         """What every device may keep now: the same for all that were answered by one commit, so it is made once."""
         if self._made[:2] != (seq, head):
             past = dict(list(self._past.items())[-RECENT_EPOCHS:])
-            self._made = seq, head, msgspec.json.encode(Mark(self._gateway, self._ledger.epoch.name, seq, head, past))
-        return self._made[2]
+            body = msgspec.json.encode(Mark(self._gateway, self._ledger.epoch.name, seq, head, past))
+            self._made = seq, head, body, _text(body)
+        return self._made[2:]
 
     def hear(self, device_id: str, text: str) -> Heard:
         """Judge what a device presents."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from gateway.core.counter import Actor
 from gateway.core.devices import Device
+from gateway.core.verdict import Actor
 from gateway.kiosk.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -146,5 +146,6 @@ def is_own_screen(request: Request) -> bool:
 
 
 def _bearer(request: Request) -> str | None:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    said = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
+    scheme, _, key = said.decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None

@@ -18,7 +18,7 @@ from gateway.core.requests import ConflictingKey
 from gateway.errors import StoreError
 from gateway.kiosk import api, consent, members, metrics, openapi, pairing, pricing, screens, shown, staff, verbs, witness
 from gateway.kiosk.access import Access
-from gateway.kiosk.doors import Door, DoorServer, open_door
+from gateway.kiosk.doors import MAX_HEAD_B, Door, DoorServer, open_door
 from gateway.kiosk.guard import HEADERS, Guard, hosts_of, problem
 from gateway.kiosk.live import Changes
 from gateway.kiosk.packed import PackedFiles
@@ -46,7 +46,8 @@ def make_app(desk: "Desk") -> FastAPI:
         dependencies=[Depends(access.gate)],
     )  # fmt: skip
     app.state.changes = Changes()
-    app.router.routes.extend(verbs.routes(desk, access))  # first: they carry the queue
+    queue = verbs.endpoints(desk, access, _refusal)
+    app.router.routes.extend(verbs.routes(queue))
     app.include_router(api.router(desk, app.state.changes, access))
     app.include_router(pricing.router(desk, access))
     app.include_router(witness.router(desk, access))
@@ -59,7 +60,7 @@ def make_app(desk: "Desk") -> FastAPI:
     app.include_router(screens.router(desk, access))
     app.include_router(metrics.router(desk))
     app.mount("/static", PackedFiles(directory=screens.HERE / "static"))
-    app.add_middleware(Guard, hosts=hosts_of(desk.config.core.host))
+    app.add_middleware(Guard, hosts=hosts_of(desk.config.core.host), straight=queue)
     app.add_exception_handler(RequestValidationError, _bad_input)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_refusal)  # type: ignore[arg-type]
     app.add_exception_handler(ConflictingKey, _conflicting)
@@ -85,7 +86,7 @@ async def serve(desk: "Desk", host: str, port: int, *, listening: Callable[[int]
     sock = open_door(host, port)
     config = uvicorn.Config(
         app, http=Door, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        timeout_keep_alive=30, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
+        timeout_keep_alive=30, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=MAX_HEAD_B,
     )  # fmt: skip
     server = DoorServer(config, app.state.changes)
     if listening is not None:
@@ -116,6 +117,13 @@ async def _conflicting(request: Request, error: Exception) -> Response:
 async def _not_serving(request: Request, error: Exception) -> Response:
     _log.error("%s %s cannot be served: %s", request.method, request.url.path, error)
     return _refuse(request, 503, problem("not_serving"))
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """What the handlers above answer, for who answers without the framework."""
+    if isinstance(error, HTTPException):
+        return await _http_refusal(request, error)
+    return await (_conflicting if isinstance(error, ConflictingKey) else _not_serving)(request, error)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 
 from gateway import verifiers
 from gateway.codes import CodeKind, recognise
-from gateway.core.counter import MANAGER, Actor
 from gateway.core.members import Asker, Found, Locked, Member, NotFound, TierAlert
+from gateway.core.verdict import MANAGER, Actor
 from gateway.errors import MalformedFrame
 from gateway.events import MemberRecognised
 from gateway.kiosk.access import PHONES, Access

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from gateway.core.counter import Actor
 from gateway.core.returns import Returning
+from gateway.core.verdict import Actor
 from gateway.events import ReturnedLine
 from gateway.kiosk.fields import Key, Station
 from gateway.kiosk.pos import idempotency

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from gateway.core.counter import Actor
 from gateway.core.receipts import Posting
+from gateway.core.verdict import Actor
 from gateway.events import SoldLine
 from gateway.kiosk.fields import Key, MemberGiven, Station, whose
 from gateway.kiosk.pos import idempotency

@@ -16,7 +16,7 @@ from msgspec import Struct
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from gateway.core.counter import Actor, Asked
+from gateway.core.verdict import Actor, Asked
 from gateway.kiosk import code128
 from gateway.kiosk.access import PHONES, Access
 from gateway.kiosk.api import JSON, known_station, shape

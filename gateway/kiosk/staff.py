@@ -8,7 +8,7 @@ from fastapi import APIRouter, Cookie, Depends, Request, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from gateway.core.counter import Actor, Asked
+from gateway.core.verdict import Actor, Asked
 from gateway.kiosk.access import Access, give_key
 from gateway.kiosk.api import JSON, PHONES, shape
 from gateway.kiosk.pos import TYPED, Code, PresentationId, Strict, Symbology, presented

@@ -7,16 +7,19 @@ Every answer is stored under its idempotency key before it is given (`gateway.co
 same key and the same body. `validate` stores nothing, since nothing happens.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from fastapi import Request, Response
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from gateway.core.counter import Actor, Asked, Doing
+from gateway.core.devices import Device
+from gateway.core.verdict import Actor, Asked, Doing
+from gateway.errors import StoreError
 from gateway.kiosk.access import Access
 from gateway.kiosk.api import JSON, known_station
 from gateway.kiosk.fields import Code as Code
@@ -93,6 +96,7 @@ class Reverse(Struct, forbid_unknown_fields=True, kw_only=True):
     key: Key | None = None
 
 
+Refuse = Callable[[Request, Exception], Awaitable[Response]]
 Act = Callable[["Desk", Any, Actor, str | None], Awaitable[bytes]]
 
 
@@ -181,37 +185,70 @@ VERBS: Final = (
 )  # fmt: skip
 
 
-def routes(desk: "Desk", access: Access) -> list[Route]:
-    """The routes of `VERBS`."""
+def endpoints(desk: "Desk", access: Access, refuse: Refuse) -> "dict[str, Endpoint]":
+    """What answers each of `VERBS`, by its address."""
     pace = Pace(desk.clock, desk.config.till.requests_per_s)
-    return [Route(verb.path, _endpoint(verb, desk, access, pace), methods=["POST"], include_in_schema=False) for verb in VERBS]
+    return {verb.path: Endpoint(verb, desk, access, pace, refuse) for verb in VERBS}
 
 
-def _endpoint(verb: Verb, desk: "Desk", access: Access, pace: Pace) -> Callable[[Request], Awaitable[Response]]:
-    decode = msgspec.json.Decoder(verb.body).decode
+def routes(answering: "Mapping[str, Endpoint]") -> list[Route]:
+    """The same as routes: what comes without a body, or by another method, passes the framework."""
+    return [Route(path, one, methods=["POST"], include_in_schema=False) for path, one in answering.items()]
 
-    async def endpoint(request: Request) -> Response:
-        live = access.live(request)
+
+class Endpoint:
+    """One verb, as an ASGI application: nothing the framework would put around a function stands between the guard and the decision."""
+
+    def __init__(self, verb: Verb, desk: "Desk", access: Access, pace: Pace, refuse: Refuse) -> None:
+        self._refuse = refuse
+        self._verb = verb
+        self._desk = desk
+        self._access = access
+        self._pace = pace
+        self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(verb.body).decode
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; what is refused is answered as it is on every other route."""
+        request = Request(scope)
         try:
-            asked = cast(Any, decode(await request.body()))
+            status, answer, mark = await self._answered(request, receive)
+        except (HTTPException, StoreError) as error:
+            await (await self._refuse(request, error))(scope, receive, send)
+        else:
+            await _say(send, status, answer, mark)
+
+    async def _answered(self, request: Request, receive: Receive) -> tuple[int, bytes, str]:
+        """Status, body, and the mark that the till which asked should keep."""
+        live = self._access.live(request)
+        body = (await receive()).get("body", b"")  # the guard has read all of it
+        try:
+            asked = self._decode(body)
             one_name_each(getattr(asked, "basket", None))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            return Response(problem("bad_input", fields=fields_of(error)), 422, media_type=JSON)
+            return 422, problem("bad_input", fields=fields_of(error)), ""
+        till, answer = await self._decided(request, asked, live)
+        return 200, answer, self._desk.mark(till) if till is not None else ""  # after the commit, so what the till keeps is on the disk
+
+    async def _decided(self, request: Request, asked: Any, live: list[Device]) -> tuple[Device | None, bytes]:
+        """Who may ask, and not too fast, gets an answer; with it the till that asked, if one did."""
+        verb, desk = self._verb, self._desk
         station = known_station(desk, asked.station)
-        actor, till = access.caller(request, station, live)
-        if wait_s := pace.wait_s(access.credential(request, station)):
+        actor, till = self._access.caller(request, station, live)
+        if wait_s := self._pace.wait_s(self._access.credential(request, station)):
             raise HTTPException(429, "too_fast", {"retry-after": str(int(wait_s) + 1)})
         if not verb.who & actor.roles:
             await desk.till.deny(verb.name, station, actor)
             raise HTTPException(403, "not_allowed")
         if till is not None and MARK_HEADER in request.headers:
             desk.hear_witness(till, request.headers[MARK_HEADER])
-        answer = Response(await verb.act(desk, asked, actor, request.headers.get(KEY_HEADER)), media_type=JSON)
-        if till is not None and (mark := desk.mark(till)):
-            answer.headers[MARK_HEADER] = mark  # after the commit, so what the till keeps is on the disk
-        return answer
+        return till, await verb.act(desk, asked, actor, request.headers.get(KEY_HEADER))
 
-    return endpoint
+
+async def _say(send: Send, status: int, body: bytes, mark: str = "") -> None:
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", JSON.encode())]
+    headers += [(MARK_HEADER.encode(), mark.encode())] if mark else []
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def fields_of(error: Exception) -> list[dict[str, str]]:

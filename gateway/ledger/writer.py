@@ -218,21 +218,28 @@ class Writer:
         documents = {work.document.name for work in works if work.document is not None}
         if documents:
             connection.execute("PRAGMA secure_delete=ON")  # the list of members before may name somebody who has been erased
-        connection.execute("BEGIN IMMEDIATE")
-        for block in blocks:
-            add_block(connection, block)
-        for work in works:
-            self._records(work)
         began_ns = self._clock.boottime_ns()
-        connection.execute("COMMIT")
+        self._store(blocks, [work for work in works if work.bases or work.cursors or work.document])
+        self.commits.observe((self._clock.boottime_ns() - began_ns) / 1e9)
         if documents:
             connection.execute("PRAGMA secure_delete=OFF")
             self._forgets = self._forgets or not documents.isdisjoint(MEMBER_NAMES)
-        self.commits.observe((self._clock.boottime_ns() - began_ns) / 1e9)
         self._unfolded_b += PAGES_A_COMMIT_B + sum(len(block.body) + len(block.local or b"") for block in blocks)
         if drafts:
             self._say_how_far(heads)
         self._tell(self._settle, works, heads)
+
+    def _store(self, blocks: list[Stored], beside: list[Work]) -> None:
+        """One transaction. A statement alone is one; each more is a wait for the interpreter that the loop's thread is using."""
+        if len(blocks) == 1 and not beside:
+            add_block(self._connection, blocks[0])
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        for block in blocks:
+            add_block(self._connection, block)
+        for work in beside:
+            self._records(work)
+        self._connection.execute("COMMIT")
 
     def _tell(self, call: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell

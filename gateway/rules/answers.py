@@ -1,5 +1,7 @@
 """What a decision answers: one shape for kiosk, scanner, staff phone and POS, stored byte for byte with the decision."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -105,20 +107,19 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def refusal(
-    reason: str, decided_us: int, *, reference: str = "", title: Text = NOTHING, before: Before | None = None, **more: object
+    reason: str, decided_us: int, *, reference: str = "", title: Text = NOTHING, before: Before | None = None, **more: Any
 ) -> Answer:
     """A refusal, with its words."""
     words = REASONS[reason]
-    made = Answer(
+    return Answer(
         decision="refused", reason=reason, message=words.text, next_step=words.next_step, title=title,
-        reference=reference, before=before, decided_us=decided_us,
+        reference=reference, before=before, decided_us=decided_us, **more,
     )  # fmt: skip
-    return msgspec.structs.replace(made, **more) if more else made
 
 
-def decision(name: str, decided_us: int, **more: object) -> Answer:
+def decision(name: str, decided_us: int, **more: Any) -> Answer:
     """A decision in the customer's favour, with its words."""
-    return msgspec.structs.replace(Answer(decision=name, message=DECISIONS[name], decided_us=decided_us), **more)
+    return Answer(decision=name, message=DECISIONS[name], decided_us=decided_us, **more)
 
 
 def as_practice(answer: Answer, message: Text) -> Answer:

@@ -19,6 +19,7 @@ from gateway.token import Claims, Flag, VoucherClass, voucher_ref
 REDEEMABLE_HERE: Final = (VoucherClass.STORE_BOUND,)
 ASSIGNED: Final = (VoucherClass.GRANTED, VoucherClass.HQ_LIVE)  # decided by `gateway.rules.assignment`
 MICROS: Final = 1_000_000
+PARTIAL, PRACTICE = int(Flag.PARTIAL), int(Flag.PRACTICE)  # a flag as an enumeration costs each code a microsecond more
 
 
 class Terms(Struct, frozen=True):
@@ -58,7 +59,7 @@ def terms_of(claims: Claims) -> Terms:
     """The terms a verified token carries."""
     return Terms(
         voucher_ref(claims.issuer, claims.identifier), claims.campaign, claims.issuer, claims.uses, claims.not_before_s,
-        claims.not_after_s, claims.store, claims.value_minor, bool(claims.flags & Flag.PARTIAL), bool(claims.flags & Flag.PRACTICE),
+        claims.not_after_s, claims.store, claims.value_minor, claims.flags & PARTIAL != 0, claims.flags & PRACTICE != 0,
     )  # fmt: skip
 
 

@@ -53,3 +53,8 @@ def test_threads_share_heaps() -> None:
 
 def test_giving_back_freezes_what_lives() -> None:
     assert in_process("import gc\nmemory.give_back()\nprint(gc.get_freeze_count())") > 1000
+
+
+def test_a_busy_moment_does_not_wake_the_collector() -> None:
+    busy = "held = [[number] for number in range(5_000)]\nprint(sum(one['collections'] for one in gc.get_stats()) - before)"
+    assert in_process(f"import gc\nmemory.give_back()\nbefore = sum(one['collections'] for one in gc.get_stats())\n{busy}") == 0

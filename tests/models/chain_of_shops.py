@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from benchmarks.chain import TERMS
-from gateway.core.counter import Doing
+from gateway.core.verdict import Doing
 from gateway.events import RedemptionReversed, RiskTaken, VoucherRedeemed
 from gateway.rules.assigning import Asked
 from gateway.rules.voucher import Want

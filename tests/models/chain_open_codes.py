@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from gateway.core.counter import Doing
+from gateway.core.verdict import Doing
 from gateway.events import OpenCodeUsed, RedemptionReversed, VoucherRedeemed
 from gateway.rules.assigning import Asked
 from gateway.signed import Grant

@@ -13,8 +13,9 @@ from typing import Final
 from benchmarks.chain import Headquarters, Line, Opened, Sale, Shop, Start
 from gateway.catalog import Catalog
 from gateway.config import TillTable
-from gateway.core.counter import Actor, Asked, Counter, Doing, Shown, Verdict
+from gateway.core.counter import Counter
 from gateway.core.offers import Offer
+from gateway.core.verdict import Actor, Asked, Doing, Shown, Verdict
 from gateway.events import RedemptionReversed, VoucherAuthorized, VoucherRedeemed
 from gateway.rules.assigning import Assigner, Stand
 from gateway.rules.assignment import Book

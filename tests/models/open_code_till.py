@@ -9,9 +9,9 @@ from benchmarks.chain import Line, Opened, Start
 from gateway.anywhere import Known, OpenCode
 from gateway.catalog import Catalog
 from gateway.core.claims import Claims
-from gateway.core.counter import Asked, Doing
 from gateway.core.quotas import Quotas
 from gateway.core.risk import Risk
+from gateway.core.verdict import Asked, Doing
 from gateway.events import (
     AuthorizationEnded,
     OpenCodeHeld,

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.core.counter import Shown, Verdict
 from gateway.core.quotas import Quotas
+from gateway.core.verdict import Shown, Verdict
 from gateway.events import OpenCodeHeld
 from gateway.rules.marks import beyond
 from gateway.rules.quota import Allotments

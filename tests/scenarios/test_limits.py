@@ -19,7 +19,7 @@ from gateway.anywhere import ANYWHERE_NAME, Anywhere, OpenCode
 from gateway.chain import decode_event
 from gateway.columns import Tombstone, unpack
 from gateway.config import GatewayConfig, parse
-from gateway.core.counter import Actor, Asked
+from gateway.core.verdict import Actor, Asked
 from gateway.core.whose import Whose
 from gateway.events import DeviceSeen
 from gateway.ledger import LedgerReader

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.counter import Actor, Asked, Doing
+from gateway.core.verdict import Actor, Asked, Doing
 from gateway.events import LANE_OF, ClaimedArrived, Lane, LineChanged, RedemptionReversed, Released, SettledThrough, VoucherRedeemed
 from gateway.rules import answers
 from gateway.rules.answers import Answer

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.core import claims
-from gateway.core.counter import Doing
 from gateway.core.requests import ConflictingKey
+from gateway.core.verdict import Doing
 from gateway.events import (
     AckArrived,
     AssignmentTaken,

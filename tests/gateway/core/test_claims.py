@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core import claims
-from gateway.core.counter import Actor
+from gateway.core.verdict import Actor
 from gateway.events import (
     AckArrived,
     AssignmentTaken,

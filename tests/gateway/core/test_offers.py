@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.counter import Asked, Doing
 from gateway.core.requests import ConflictingKey
+from gateway.core.verdict import Asked, Doing
 from gateway.events import VoucherRedeemed
 from gateway.rules import answers
 from gateway.rules.answers import Answer

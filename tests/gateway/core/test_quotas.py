@@ -10,7 +10,7 @@ import pytest
 
 from gateway.anywhere import ANYWHERE_NAME, Anywhere, OpenCode
 from gateway.core import claims
-from gateway.core.counter import Actor, Asked, Doing
+from gateway.core.verdict import Actor, Asked, Doing
 from gateway.core.views import QuotaView
 from gateway.events import AckArrived, ClaimIntended, OpenCodeUsed, RedemptionReversed, VoucherRedeemed
 from gateway.rules import answers

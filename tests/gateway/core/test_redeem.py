@@ -71,6 +71,16 @@ async def test_the_same_presentation_before_its_commit_waits_for_it(shop: Shop) 
     assert answers.decode(first).decision == "redeemed"
 
 
+async def test_one_who_goes_away_takes_the_answer_from_nobody(shop: Shop) -> None:
+    code = presented(voucher_token(1))
+    gone, waits = (asyncio.ensure_future(shop.desk.present(code, station="counter")) for _ in range(2))
+    gone.cancel()
+    given = await waits
+    assert gone.cancelled()
+    assert await shop.desk.present(code, station="counter") == given
+    assert len(shop.rows(VoucherRedeemed)) == 1
+
+
 async def test_a_key_that_was_another_request_is_refused(shop: Shop) -> None:
     code = presented(voucher_token())
     await shop.desk.present(code, station="counter")

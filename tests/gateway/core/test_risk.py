@@ -13,7 +13,7 @@ import pytest
 from gateway.anywhere import ANYWHERE_NAME, Anywhere, Conflict, RiskTerms
 from gateway.config import GatewayConfig
 from gateway.core import claims
-from gateway.core.counter import Actor, Asked, Doing
+from gateway.core.verdict import Actor, Asked, Doing
 from gateway.core.views import RiskView
 from gateway.core.whose import Whose
 from gateway.events import AckArrived, RedemptionRefused, Released, RiskHeld, RiskTaken, TimeTrust, VoucherRedeemed

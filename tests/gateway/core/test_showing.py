@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.config import GatewayConfig, parse
-from gateway.core.counter import Actor, Asked
+from gateway.core.verdict import Actor, Asked
 from gateway.events import RedemptionRefused, ResultShown, TillCodeRung, TimeTrust, UnseenHonoured, VoucherRedeemed
 from gateway.rules import answers
 from gateway.rules.answers import Answer

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.core.counter import Actor, Asked, Doing
 from gateway.core.requests import ConflictingKey
+from gateway.core.verdict import Actor, Asked, Doing
 from gateway.events import AuthorizationEnded, RedemptionRefused, RedemptionReversed, Row, VoucherAuthorized, VoucherRedeemed
 from gateway.rules import answers
 from gateway.rules.answers import Answer

@@ -9,10 +9,10 @@ from gateway import codes
 from gateway.catalog import Catalog
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
-from gateway.core.counter import REDEEM, Actor, Asked
 from gateway.core.devices import Device, Devices
 from gateway.core.members import Members
 from gateway.core.requests import ConflictingKey
+from gateway.core.verdict import REDEEM, Actor, Asked
 from gateway.core.views import (
     AdmissionView,
     CompartmentView,

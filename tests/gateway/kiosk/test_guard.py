@@ -4,7 +4,10 @@ import asyncio
 import socket
 import time
 
+import h11
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.kiosk import doors, guard
 from tests.gateway.kiosk.conftest import Shop, open_shop
@@ -194,3 +197,25 @@ async def test_an_answer_on_an_open_connection_does_not_wait_for_the_last_ones_c
         assert (await shop.client.get("/healthz")).status_code == 200
         took_s.append(time.monotonic() - begun_s)
     assert sorted(took_s)[2] < 0.03
+
+
+@given(st.binary(max_size=80) | st.text('0123456789 ._-\\u"０Ａé', max_size=60).map(str.encode))
+def test_the_quick_look_for_cards_misses_nothing_that_the_thorough_one_finds(body: bytes) -> None:
+    assert guard._may_hold_card(body) is (guard.MAY_HOLD_CARD.search(body) is not None)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("parts", [[], [b""], [b"{}"], [b"one", b"two"]])
+def test_the_head_goes_out_with_what_follows_it_and_no_byte_is_another(method: str, parts: list[bytes]) -> None:
+    written = []
+    for connection in (h11.Connection(h11.SERVER), doors.Together(h11.SERVER)):
+        connection.receive_data(f"{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        while type(connection.next_event()) is not h11.EndOfMessage:
+            pass
+        sent = [connection.send(h11.Response(status_code=200, headers=[("content-length", str(len(b"".join(parts))))]))]
+        sent += [connection.send(h11.Data(data=part if method == "GET" else b"")) for part in parts]
+        sent.append(connection.send(h11.EndOfMessage()))
+        written.append([one for one in sent if one])
+    assert b"".join(written[1]) == b"".join(written[0])
+    assert written[1][0].startswith(b"HTTP/1.1 200")
+    assert len(written[1]) == max(1, len(written[0]) - 1)

@@ -34,6 +34,7 @@ from cloud_bridge.hq.member_office import MemberOffice, erase_all, seal_missing
 from cloud_bridge.hq.office import Office
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
 from cloud_bridge.hq.promotions import Promotions, campaign_routes
+from cloud_bridge.hq.signins import SignIns
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Connection, Store
 from cloud_bridge.hq.wan import Lines
@@ -123,7 +124,9 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     earned = Accounts(store, press, ingest, clock)
     more += [member_routes(people), account_routes(earned)]
     more.append(anywhere_routes(office))
-    app = application(office, fleet, token, options, more)
+    signins = SignIns(store, token, authority.root.private_bytes_raw(), office.now_us)
+    await signins.load()
+    app = application(office, fleet, signins, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
     try:

@@ -670,3 +670,24 @@ CREATE TABLE IF NOT EXISTS point_accounts (  -- whose points lie in which balanc
     untold INTEGER NOT NULL              -- points were spent or came back, and shops have not been told yet
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS point_accounts_member ON point_accounts (member_ref);
+
+CREATE TABLE IF NOT EXISTS signins (     -- who may enter headquarters beside the admin token
+    name TEXT PRIMARY KEY,               -- never used again once revoked: the journal stays unambiguous
+    key_id TEXT NOT NULL UNIQUE,         -- stands in the key, in clear
+    secret_hash TEXT NOT NULL,           -- keyed hash of the key's random part
+    roles TEXT NOT NULL,                 -- JSON: of `roles.Role`
+    made_us INTEGER NOT NULL,
+    made_by TEXT NOT NULL,
+    revoked_us INTEGER NOT NULL DEFAULT 0,
+    revoked_by TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS deeds (       -- the office's journal: every refused and every sensitive action, with who did it
+    id INTEGER PRIMARY KEY,
+    at_us INTEGER NOT NULL,
+    who TEXT NOT NULL,                   -- '' nobody known
+    route TEXT NOT NULL,                 -- of `roles.TABLE`
+    about TEXT NOT NULL,                 -- what it was done to; no query, no body, nothing that looks like a card or a telephone
+    status INTEGER NOT NULL              -- of the answer; 0: begun, and not known to have ended
+);
+CREATE INDEX IF NOT EXISTS deeds_at ON deeds (at_us);

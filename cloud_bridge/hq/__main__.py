@@ -29,9 +29,11 @@ from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
 from cloud_bridge.hq.journal import Journal
 from cloud_bridge.hq.keeping import backup_routes
+from cloud_bridge.hq.limits import limit_routes
 from cloud_bridge.hq.member_api import member_routes
 from cloud_bridge.hq.member_office import MemberOffice, erase_all, seal_missing
 from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.office_pages import page_routes
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
 from cloud_bridge.hq.promotions import Promotions, campaign_routes
 from cloud_bridge.hq.signins import SignIns
@@ -123,7 +125,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     people = MemberOffice(store, press, ingest, clock, erasing)
     earned = Accounts(store, press, ingest, clock)
     more += [member_routes(people), account_routes(earned)]
-    more.append(anywhere_routes(office))
+    more += [anywhere_routes(office), limit_routes(office), page_routes(office)]
     signins = SignIns(store, token, authority.root.private_bytes_raw(), office.now_us)
     await signins.load()
     app = application(office, fleet, signins, options, more)

@@ -31,13 +31,14 @@ def publish(db: Connection, campaign: Campaign, now_us: int) -> Campaign | None:
     Raises:
         RefusedAsk: A version that is not above the one in force.
     """
-    held = _one(db, campaign.campaign)
+    held = one(db, campaign.campaign)
     if held is not None and held.version >= campaign.version:
         if held == campaign:
             return held
         raise RefusedAsk(
-            409, f"version {held.version} of campaign {campaign.campaign} is in force", f"Publish this as version {held.version + 1}"
-        )
+            409, f"version {held.version} of campaign {campaign.campaign} is in force", f"Publish this as version {held.version + 1}",
+            field="version", code="refused.version",
+        )  # fmt: skip
     definition = encode_campaign(campaign).decode("utf-8")
     db.execute("INSERT INTO campaigns VALUES (?, ?, ?, ?)", (campaign.campaign, campaign.version, definition, now_us))
     return held
@@ -52,7 +53,7 @@ def in_force(db: Connection) -> Iterator[Published]:
 
 def of_store(db: Connection, number: int) -> list[Campaign]:
     """The campaigns that a shop is told of. It depends on nothing but what was published, so a price here is the shop's price."""
-    return told([one.campaign for one in in_force(db)], number)[0]
+    return told([found.campaign for found in in_force(db)], number)[0]
 
 
 def told(found: Iterable[Campaign], number: int) -> tuple[list[Campaign], list[Campaign]]:
@@ -73,7 +74,8 @@ def look_for_room(left_out: Iterable[Campaign], now_us: int) -> None:
         raise RefusedAsk(409, f"a shop has at most {MOST_LIVE} live campaigns", "Withdraw those that are over, or give them a last day")
 
 
-def _one(db: Connection, number: int) -> Campaign | None:
+def one(db: Connection, number: int) -> Campaign | None:
+    """The version in force of a campaign; None: its number is free."""
     found = db.execute("SELECT definition FROM campaigns WHERE campaign = ? ORDER BY version DESC LIMIT 1", (number,)).fetchone()
     return _read(found[0]) if found else None
 

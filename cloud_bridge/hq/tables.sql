@@ -691,3 +691,19 @@ CREATE TABLE IF NOT EXISTS deeds (       -- the office's journal: every refused 
     status INTEGER NOT NULL              -- of the answer; 0: begun, and not known to have ended
 );
 CREATE INDEX IF NOT EXISTS deeds_at ON deeds (at_us);
+
+CREATE TABLE IF NOT EXISTS campaign_sheets (  -- what each version of a box's document `campaigns` says
+    gateway TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    said TEXT NOT NULL,                  -- JSON: campaign to its version
+    told_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, version)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS applied (     -- the highest version of each document that a box has told to be in force
+    gateway TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,              -- by the box's clock
+    PRIMARY KEY (gateway, name)
+) WITHOUT ROWID;

@@ -9,11 +9,12 @@ function valueOf(field) {
   if (field.type === "checkbox") return field.checked;
   if (text === "" && ("omit" in field.dataset || field.dataset.part)) return BLANK;
   if (text === "" && "null" in field.dataset) return null;
-  if (field.type === "number") return Number(text);
+  if (field.type === "number" || "integer" in field.dataset) return Number(text);
+  if ("json" in field.dataset) return JSON.parse(text);
+  if ("map" in field.dataset) return Object.fromEntries(text.split(/[\s,，、]+/).filter(Boolean).map((one) => [one.split("=")[0], Number(one.split("=")[1])]));
   if ("stamp" in field.dataset) return stampIn(zoneOf(field.form), text);
   if ("list" in field.dataset) return text.split("\n").map((line) => line.trim()).filter(Boolean);
   if ("words" in field.dataset) return text.split(/[\s,，、]+/).filter(Boolean);
-  if ("days" in field.dataset) return text.split(/[\s,，、]+/).filter(Boolean);
   return "raw" in field.dataset ? field.value : text;
 }
 
@@ -124,7 +125,7 @@ function blame(form, answer) {
   clearWrong(form);
   const found = Array.isArray(answer.detail)
     ? answer.detail.map((one) => [one.loc.slice(one.loc[0] === "body" ? 1 : 0).join("."), say(`invalid.${one.type}`, one.ctx) || one.msg])
-    : answer.field ? [[answer.field, answer.code && say(answer.code) || String(answer.detail)]] : [];
+    : answer.field ? [[answer.field, answer.code && say(answer.code, answer) || String(answer.detail)]] : [];
   const placed = found.map(([path, text]) => [fieldOf(form, path), text]);
   if (!placed.length || placed.some(([field]) => !field)) return false;
   placed.forEach(([field, text]) => wrong(field, text));

@@ -31,7 +31,7 @@ async function post(path, body, form = null, method = "POST") {
   }
   const answer = await response.json().catch(() => ({ detail: response.status }));
   if (!response.ok) {
-    if (!form || !blame(form, answer)) complain(answer.code && say(answer.code) || explain(answer.detail));
+    if (!form || !blame(form, answer)) complain(answer.code && say(answer.code, answer) || explain(answer.detail));
     return null;
   }
   return answer;
@@ -57,7 +57,7 @@ document.addEventListener("click", async (event) => {
   delete button.dataset.asked;
   if (button.dataset.post) {
     button.disabled = true;
-    const answer = await post(button.dataset.post, button.dataset.body || "{}");
+    const answer = await post(button.dataset.post, button.dataset.body || "{}", null, button.dataset.method || "POST");
     button.disabled = false;
     if (answer && answer.decision === "refused") {
       complain(document.documentElement.lang === "en" ? answer.message.en : answer.message.zh);
@@ -79,7 +79,8 @@ document.addEventListener("submit", async (event) => {
   if (!form.dataset.send) return;
   event.preventDefault();
   if (!sound(form)) return;
-  const answer = await post(form.dataset.send.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(form.elements[name].value)), JSON.stringify(collect(form)), form, form.dataset.method || "POST");
+  const { check, ...body } = collect(form); // what a form only tries is not sent
+  const answer = await post(form.dataset.send.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(form.elements[name].value)), JSON.stringify(body), form, form.dataset.method || "POST");
   if (!answer) return;
   if (form.dataset.reveal) reveal(form, answer);
   else location.assign(form.dataset.then.replace(/\{(\w+)\}/, (_, key) => answer[key]));

@@ -39,6 +39,7 @@ from cloud_bridge.hq.promotions import Promotions, campaign_routes
 from cloud_bridge.hq.signins import SignIns
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Connection, Store
+from cloud_bridge.hq.trimming import DAY_S, Bounds, Trimming
 from cloud_bridge.hq.wan import Lines
 from cloud_bridge.hq.web import application
 from cloud_bridge.mqtt import TlsFiles
@@ -108,7 +109,8 @@ async def _broker(
 async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress, fence: Fence) -> None:
     data, options = Path(options.data_dir), options.public(ports.http)
     clock, feed, press = SystemClock(), Feed(), Press(authority, backups.floor(data))
-    ingest = Ingest(store, press, authority.root, clock, feed, address, fence, Journal(data))
+    journal = Journal(data)
+    ingest = Ingest(store, press, authority.root, clock, feed, address, fence, journal)
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
     erasing = Erasing(data, kept.making)
@@ -128,6 +130,8 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     more += [anywhere_routes(office), limit_routes(office), page_routes(office)]
     signins = SignIns(store, token, authority.root.private_bytes_raw(), office.now_us)
     await signins.load()
+    bounds = Bounds(options.longest_offline_days * DAY_S, options.deeds_days * DAY_S)
+    trimming = Trimming(store, journal, kept, authority.root_public, clock, bounds)
     app = application(office, fleet, signins, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
@@ -136,6 +140,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
             tasks.create_task(ingest.run())
             tasks.create_task(people.run())
             tasks.create_task(earned.run())
+            tasks.create_task(trimming.run())
             tasks.create_task(_serve_http(server, feed))
             tasks.create_task(_serve_http(door, feed))
             tasks.create_task(_say_where(options, ports, office, (server, door), token, address))

@@ -707,3 +707,14 @@ CREATE TABLE IF NOT EXISTS applied (     -- the highest version of each document
     at_us INTEGER NOT NULL,              -- by the box's clock
     PRIMARY KEY (gateway, name)
 ) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS claims_at ON claims (at_us);
+CREATE TABLE IF NOT EXISTS claims_ended (  -- claims that their box has told to be over: it never asks again, nor does a disk not older
+    claim_id TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS trimmed (     -- what is kept no longer: totals stay
+    name TEXT PRIMARY KEY,               -- 'claims', 'deeds' or 'journal'
+    n INTEGER NOT NULL,
+    at_us INTEGER NOT NULL
+) WITHOUT ROWID;

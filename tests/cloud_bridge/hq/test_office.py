@@ -91,9 +91,7 @@ async def test_what_is_wrong_is_named_by_its_field(demo: Hq) -> None:
         (BOGO, {"window": {"first_day": "1990-01-01"}}, "refused.years"),
     ],
 )
-def test_every_contradiction_has_words_and_a_field_of_the_form(
-    rule: dict[str, Any], more: dict[str, Any], code: str
-) -> None:
+def test_every_contradiction_has_words_and_a_field_of_the_form(rule: dict[str, Any], more: dict[str, Any], code: str) -> None:
     read = read_campaign(definition(rule, 1, **more))
     assert isinstance(read, CampaignError)
     refused = refusal(read)

@@ -13,6 +13,7 @@ import cloud_bridge.hq
 from cloud_bridge.hq import campaign_sheets, deeds
 from cloud_bridge.hq.campaign_words import CONTRADICTIONS, refusal
 from cloud_bridge.hq.registry import BoxRow, expect_box
+from cloud_bridge.hq.sqlite import connect_writer
 from cloud_bridge.hq.store import Connection, Store, StoredRow
 from cloud_bridge.hq.words import LANGUAGES, locale
 from gateway.events import CatalogApplied
@@ -173,3 +174,15 @@ async def test_the_journal_keeps_what_was_begun_and_how_it_ended(store: Store) -
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=400), max_size=5))
 def test_what_a_deed_was_about_is_bounded(about: dict[str, str]) -> None:
     assert all(len(deeds.clean(value)) <= 80 for value in about.values())
+
+
+def test_a_folder_of_the_release_before_gets_what_is_new(tmp_path: Path) -> None:
+    new = ("signins", "deeds", "campaign_sheets", "applied", "claims_ended", "trimmed")
+    db = connect_writer(tmp_path / "hq.db")
+    for table in new:
+        db.execute(f"DROP TABLE {table}")
+    db.execute("DROP INDEX claims_at")
+    db.close()
+    again = connect_writer(tmp_path / "hq.db")
+    assert all(again.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,) for table in new)
+    again.close()

@@ -1,5 +1,6 @@
 """Who may do what at headquarters: every route is in the table, and each role is kept from what is not its own."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
@@ -9,21 +10,23 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from cloud_bridge.hq import __main__ as main
 from cloud_bridge.hq import deeds, roles
 from cloud_bridge.hq.options import HqOptions
 from cloud_bridge.hq.roles import TABLE, Reach, Role
 from cloud_bridge.hq.web import application
+from gateway.commands import app
 
 from .rig import PATIENCE_S, Hq, headquarters
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 
-def routes_of(app: Any) -> Iterator[tuple[str, str]]:
+def routes_of(served_app: Any) -> Iterator[tuple[str, str]]:
     """Every method and path of an application, those of included routers too."""
-    for route in app.routes:
+    for route in served_app.routes:
         if hasattr(route, "effective_route_contexts"):
             for inner in route.effective_route_contexts():
                 path = getattr(inner, "path", None) or inner.starlette_route.path
@@ -65,8 +68,8 @@ async def statuses(client: httpx.AsyncClient, routes: Iterable[str]) -> dict[str
 async def test_every_route_of_the_application_is_in_the_table_and_each_role_gets_403_for_what_it_may_not(
     app_and_hq: tuple[Any, Hq],
 ) -> None:
-    app, hq = app_and_hq
-    served = {f"{method} {path}" for method, path in routes_of(app) if method in METHODS}
+    served_app, hq = app_and_hq
+    served = {f"{method} {path}" for method, path in routes_of(served_app) if method in METHODS}
     assert served - set(TABLE) == set(), "routes that say no role: put them into roles.py"
     assert set(TABLE) - served == {"GET /favicon.ico"}, "the table names what nobody serves"
     for route in served:  # what a request means is the same to the table as to the application
@@ -165,6 +168,27 @@ async def test_keys_and_journal_outlive_a_restart_and_no_secret_is_on_the_disk(t
     held = b"".join(path.read_bytes() for path in (tmp_path / "hq").rglob("*") if path.is_file())
     assert secret not in held
     assert b"0912345678" not in held
+
+
+async def test_keys_are_made_listed_and_revoked_on_the_command_line(demo: Hq) -> None:
+    async def hq(*words: str, fails: bool = False) -> str:
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["hq", *words, "--data", demo.options.data_dir])
+        assert (done.exit_code != 0) is fails, done.output
+        return str(done.output)
+
+    key = (await hq("add-key", "web-shop", "--role", "issuer", "--role", "reader")).strip()
+    async with as_key(demo, key) as shop:
+        assert (await shop.get("/api/vouchers")).status_code == 200
+        assert (await shop.get("/api/keys")).status_code == 403
+        assert "issuer,reader" in await hq("keys")
+        assert key not in await hq("keys", "--json")
+        assert "web-shop" in await hq("revoke-key", "web-shop")
+        assert (await shop.get("/api/vouchers")).status_code == 401
+    assert "revoked by admin" in await hq("keys")
+    assert "GET /api/keys" in await hq("journal", "--who", "web-shop")
+    assert '"status": 403' in await hq("journal", "--json")
+    assert "no sign-in" in await hq("revoke-key", "web-shop", fails=True)
+    assert "headquarters refuses" in await hq("add-key", "x", "--role", "boss", fails=True)
 
 
 @given(st.text(max_size=60), st.sampled_from(sorted(METHODS | {"HEAD", "OPTIONS", "BREW"})))

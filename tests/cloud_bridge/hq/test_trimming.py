@@ -262,6 +262,33 @@ async def test_a_destroyed_boxs_answers_go_and_it_is_given_nothing(tmp_path: Pat
     assert again.grant is None
 
 
+async def test_trimming_is_the_same_in_both_databases(store: Store) -> None:
+    now_us = (BEGAN_S + 100 * DAY_S) * 1_000_000
+
+    def reply(voucher: str, grant: Grant | None) -> bytes:
+        said = Claimed("gw-1", "c", BEGAN_S * 1_000_000, grant, "" if grant else "recalled", "", "", "", "")
+        return seal(CLAIMED_TAG, said, authority().root)
+
+    def work(db: Connection) -> tuple[int, int]:
+        for name in ("short", "balance"):
+            row = AssignedRow(name, VoucherClass.GRANTED, 1, "券", "V", ENDS[name], 1, 1, "", "", "", 1, Stand(name, 1))
+            assignments.insert(db, row)
+            held = Grant(voucher_id=name, number=1, gateway="gw-1", units=1, not_after_s=BEGAN_S + 60, issued_s=BEGAN_S, epoch=None)
+            for kind, grant in (("given", held), ("refused", None)):
+                values = (f"{name}-{kind}", "gw-1", name, reply(name, grant), BEGAN_S * 1_000_000)
+                db.execute("INSERT INTO claims VALUES (?, ?, ?, ?, ?)", values)
+        public = authority().root.public_key()
+        first = trimming.step(db, BEGINNING, BOUNDS, public, now_us).trimmed
+        row_, at = StoredRow(1, "gw-1", "1-a", 0, 1, 0, 0, "", ""), instant()
+        for claim_id in ("balance-given", "balance-refused", "nobody's", "balance-given"):
+            trimming.ended(db, row_, ClaimSettled(claim_id, "expired", at))
+        assignments.settled(db, row_, SettledThrough(BEGAN_S + 60, 0, at))
+        return first, trimming.step(db, BEGINNING, BOUNDS, public, now_us).trimmed
+
+    assert await store.write(work) == (1, 3)
+    assert (await store.read(trimming.totals))["claims_kept"] == 0
+
+
 async def test_steps_are_small_and_walk_on(tmp_path: Path) -> None:
     office = Office(tmp_path / "one")
     for number in range(trimming.STEP + 20):

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from gateway import clearing_commands, enrol_commands
+from gateway import clearing_commands, enrol_commands, key_commands
 from gateway.config import GatewayConfig, load
 from gateway.errors import CONFIG_EXIT_STATUS, StoreError
 from gateway.schema import migrate as migrate_ledger
@@ -22,6 +22,7 @@ BOX_CONFIG = Path("/etc/store-gateway/gateway.toml")
 DEFAULT_CONFIG = BOX_CONFIG if BOX_CONFIG.exists() else Path("build/store/shop/gateway.toml")
 enrol_commands.add_to(app, hq_app, DEFAULT_CONFIG)
 clearing_commands.add_to(app, hq_app)
+key_commands.add_to(hq_app)
 
 
 @app.command()

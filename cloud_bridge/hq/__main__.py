@@ -29,14 +29,18 @@ from cloud_bridge.hq.ingest import Ingest
 from cloud_bridge.hq.intake import Intake
 from cloud_bridge.hq.journal import Journal
 from cloud_bridge.hq.keeping import backup_routes
+from cloud_bridge.hq.limits import limit_routes
 from cloud_bridge.hq.member_api import member_routes
 from cloud_bridge.hq.member_office import MemberOffice, erase_all, seal_missing
 from cloud_bridge.hq.office import Office
+from cloud_bridge.hq.office_pages import page_routes
 from cloud_bridge.hq.options import LOOPBACK, Addresses, HqOptions, Ports, admin_token, write_addresses
 from cloud_bridge.hq.promotions import Promotions, campaign_routes
 from cloud_bridge.hq.rate_api import Rates, rate_routes
+from cloud_bridge.hq.signins import SignIns
 from cloud_bridge.hq.sqlite import SqliteStore
 from cloud_bridge.hq.store import Connection, Store
+from cloud_bridge.hq.trimming import DAY_S, Bounds, Trimming
 from cloud_bridge.hq.wan import Lines
 from cloud_bridge.hq.web import application
 from cloud_bridge.mqtt import TlsFiles
@@ -106,7 +110,8 @@ async def _broker(
 async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: Store, address: BrokerAddress, fence: Fence) -> None:
     data, options = Path(options.data_dir), options.public(ports.http)
     clock, feed, press = SystemClock(), Feed(), Press(authority, backups.floor(data))
-    ingest = Ingest(store, press, authority.root, clock, feed, address, fence, Journal(data))
+    journal = Journal(data)
+    ingest = Ingest(store, press, authority.root, clock, feed, address, fence, journal)
     kept = backups.Backups(data, options.keep_backups, options.database)
     ingest.backed_up = kept.reach
     erasing = Erasing(data, kept.making)
@@ -123,8 +128,12 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
     people = MemberOffice(store, press, ingest, clock, erasing)
     earned = Accounts(store, press, ingest, clock)
     more += [member_routes(people), account_routes(earned), rate_routes(Rates(store, press, ingest, clock))]
-    more.append(anywhere_routes(office))
-    app = application(office, fleet, token, options, more)
+    more += [anywhere_routes(office), limit_routes(office), page_routes(office)]
+    signins = SignIns(store, token, authority.root.private_bytes_raw(), office.now_us)
+    await signins.load()
+    bounds = Bounds(options.longest_offline_days * DAY_S, options.deeds_days * DAY_S)
+    trimming = Trimming(store, journal, kept, authority.root_public, clock, bounds)
+    app = application(office, fleet, signins, options, more)
     server = _Server(_uvicorn_config(app, options, ports))
     door = _Server(_door_config(options, ports, authority, intake, clock))
     try:
@@ -132,6 +141,7 @@ async def _serve(options: HqOptions, ports: Ports, authority: Authority, store: 
             tasks.create_task(ingest.run())
             tasks.create_task(people.run())
             tasks.create_task(earned.run())
+            tasks.create_task(trimming.run())
             tasks.create_task(_serve_http(server, feed))
             tasks.create_task(_serve_http(door, feed))
             tasks.create_task(_say_where(options, ports, office, (server, door), token, address))

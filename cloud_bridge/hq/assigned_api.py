@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_bridge.hq import assignments, balances, issuers, once, risks, screened
+from cloud_bridge.hq import assignments, balances, issuers, once, risks, screened, trimming
 from cloud_bridge.hq.api import Words
 from cloud_bridge.hq.assignments import AssignedRow
 from cloud_bridge.hq.balances import Lending
@@ -112,7 +112,7 @@ def routes(office: Office, page: str) -> APIRouter:
 
     @router.get("/exposure", summary="What boxes hold, what destroyed ones may have cost, what was spent too late or honoured unseen")
     async def exposure() -> dict[str, Any]:
-        return await office.store.read(lambda db: assignments.exposure(db) | screened.exposure(db))
+        return await office.store.read(lambda db: assignments.exposure(db) | screened.exposure(db) | trimming.totals(db))
 
     return router
 

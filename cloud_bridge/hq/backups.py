@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from cloud_bridge.hq.journal import position
 from cloud_bridge.hq.sqlite import SqliteConnection
 from cloud_bridge.hq.store import SCHEMA, Connection, Store
 from gateway.errors import ConfigError
@@ -40,6 +41,7 @@ class Backup(Struct, frozen=True):
     file: str
     made_us: int
     marks: Marks
+    journal: int = 0  # position of the journal of what had left headquarters, before it was made; 0: by an older release
 
 
 class Progress(Struct, frozen=True):
@@ -80,6 +82,10 @@ class Backups:
         """Up to which row of lane 0 nothing headquarters may be restored from would miss anything."""
         return min((mark, *(one.marks.get(gateway, {}).get(epoch, 0) for one in self._listed))) if self._listed else 0
 
+    def journalled(self) -> int:
+        """Up to which position of the journal every backup that is kept has what the lines tell; 0 without one."""
+        return min((one.journal for one in self._listed), default=0)
+
     async def make(self, store: Store, file: Path, now_us: int) -> AsyncIterator[Progress]:
         """Make a backup, telling how far it has come; it counts once this ends.
 
@@ -88,6 +94,7 @@ class Backups:
         """
         async with self.making:
             told: asyncio.Queue[Progress] = asyncio.Queue()
+            journalled = await asyncio.to_thread(position, self._data)  # first: what those lines tell is committed
             loop = asyncio.get_running_loop()
 
             def tell(progress: Progress) -> None:
@@ -105,7 +112,7 @@ class Backups:
                     yield progress.result()
                 else:
                     progress.cancel()
-            self._listed = add(self._data, Backup(str(file), now_us, work.result()), self._keep)
+            self._listed = add(self._data, Backup(str(file), now_us, work.result(), journalled), self._keep)
             yield Progress(1, 1)
 
 

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_bridge.hq import assigned_api, assignments, issuers, registry, risks
 from cloud_bridge.hq.api import Words
-from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, MOST_LIVE, Press, VoucherAsk
+from cloud_bridge.hq.contents import MOST_LIVE
+from cloud_bridge.hq.documents import DAY_S, KEPT_DAYS, Press, VoucherAsk
 from cloud_bridge.hq.feed import Change
 from cloud_bridge.hq.intake import RowRefused
 from cloud_bridge.hq.office import Office

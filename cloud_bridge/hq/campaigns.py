@@ -37,8 +37,9 @@ def publish(db: Connection, campaign: Campaign, now_us: int) -> Campaign | None:
         if held == campaign:
             return held
         raise RefusedAsk(
-            409, f"version {held.version} of campaign {campaign.campaign} is in force", f"Publish this as version {held.version + 1}"
-        )
+            409, f"version {held.version} of campaign {campaign.campaign} is in force", f"Publish this as version {held.version + 1}",
+            field="version", code="refused.version",
+        )  # fmt: skip
     definition = encode_campaign(campaign).decode("utf-8")
     db.execute("INSERT INTO campaigns VALUES (?, ?, ?, ?)", (campaign.campaign, campaign.version, definition, now_us))
     if of_members(campaign.limits):  # what was used before counts, too: shops are to hear of it
@@ -56,7 +57,7 @@ def in_force(db: Connection) -> Iterator[Published]:
 
 def of_store(db: Connection, number: int) -> list[Campaign]:
     """The campaigns that a shop is told of. It depends on nothing but what was published, so a price here is the shop's price."""
-    return told([one.campaign for one in in_force(db)], number)[0]
+    return told([found.campaign for found in in_force(db)], number)[0]
 
 
 def told(found: Iterable[Campaign], number: int) -> tuple[list[Campaign], list[Campaign]]:
@@ -78,7 +79,7 @@ def look_for_room(left_out: Iterable[Campaign], now_us: int) -> None:
 
 
 def one(db: Connection, number: int) -> Campaign | None:
-    """The campaign in force under a number."""
+    """The version in force of a campaign; None: its number is free."""
     found = db.execute("SELECT definition FROM campaigns WHERE campaign = ? ORDER BY version DESC LIMIT 1", (number,)).fetchone()
     return _read(found[0]) if found else None
 

@@ -196,9 +196,10 @@ class Claims:
 
     # ------------------------------------------------------------ headquarters' people
 
-    async def changed(self, stands: list[Stand]) -> None:
-        """Stands changed in a way that leaves headquarters: a box was swapped."""
-        await self._journal.write(*(Line(self._now_us(), stand) for stand in stands))
+    async def enrolled(self, gateway: str, stands: list[Stand]) -> None:
+        """A box enrolled; stands changed in a way that leaves headquarters if it was swapped, or had been declared destroyed."""
+        returned = [Line(self._now_us(), returned=gateway)] if self._journal.is_destroyed(gateway) else []
+        await self._journal.write(*returned, *(Line(self._now_us(), stand) for stand in stands))
 
     async def wish(self, voucher_id: str, wanted: Wish) -> Stand:
         """Cancel, refund or move a voucher: at once if nobody holds it, else as soon as that is so.

@@ -158,3 +158,43 @@ def _detail(error: urllib.error.HTTPError) -> str:
         return str(json.load(error)["detail"])
     except (ValueError, KeyError, TypeError, OSError):
         return f"HTTP {error.code}"
+
+
+def keys_command(data_dir: Path) -> list[dict[str, Any]]:
+    """Who may enter headquarters.
+
+    Raises:
+        ConfigError: Headquarters never started with that folder.
+        BrokerError: Headquarters does not answer.
+    """
+    return list(_ask(data_dir, "/api/keys", None))
+
+
+def add_key_command(data_dir: Path, name: str, roles: list[str]) -> str:
+    """Make a key for somebody; it is told this once.
+
+    Raises:
+        ConfigError: The name cannot be, or there is no such role.
+        BrokerError: Headquarters does not answer.
+    """
+    return str(_ask(data_dir, "/api/keys", {"name": name, "roles": roles})["key"])
+
+
+def revoke_key_command(data_dir: Path, name: str) -> str:
+    """Revoke a key; whose, as headquarters confirms it.
+
+    Raises:
+        ConfigError: No such key is in force.
+        BrokerError: Headquarters does not answer.
+    """
+    return str(_ask(data_dir, f"/api/keys/{quote(name)}/revoke", {})["name"])
+
+
+def journal_command(data_dir: Path, who: str) -> list[dict[str, Any]]:
+    """The newest lines of the office's journal; `who` empty: everybody's.
+
+    Raises:
+        ConfigError: Headquarters never started with that folder.
+        BrokerError: Headquarters does not answer.
+    """
+    return list(_ask(data_dir, f"/api/journal?who={quote(who)}", None))

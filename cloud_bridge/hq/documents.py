@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from cloud_bridge.envelope import CHUNK_B, Chunk, Want
-from cloud_bridge.hq import campaigns, devices, issuers, members, rates, risks, shapes
+from cloud_bridge.hq import campaign_sheets, campaigns, contents, devices, issuers, members, rates, risks, shapes
 from cloud_bridge.hq.registry import BoxRow, RefusedAsk, box_of_store
 from cloud_bridge.hq.store import Connection
 from gateway.codes import is_cardlike, short_code
@@ -52,7 +52,6 @@ KEPT_DAYS: Final = 30  # a shop can still say "expired" rather than "unknown" fo
 ORDER_DAYS: Final = 14
 START_SLACK_S: Final = 600  # a shop's clock may be a little behind ours; its voucher should work at once
 MOST_CAMPAIGNS_B: Final = 8 * 1024 * 1024  # half the seal's limit
-MOST_LIVE: Final = 20_000  # vouchers or orders in one document: some 4 MB unpacked, well below the seal's limit
 
 
 class VoucherAsk(Struct, frozen=True, kw_only=True):
@@ -231,7 +230,9 @@ class Press:
             raw = [definitions[one.campaign] for one in told]
             if sum(len(bytes(one)) for one in raw) > MOST_CAMPAIGNS_B:
                 raise RefusedAsk(409, f"a shop's campaigns take at most {MOST_CAMPAIGNS_B} bytes", "Name categories instead of SKUs")
-            self._put(db, Document(row.gateway, "campaigns", self._next_version(db, row, "campaigns"), now_us, campaigns=raw))
+            version = self._next_version(db, row, "campaigns")
+            self._put(db, Document(row.gateway, "campaigns", version, now_us, campaigns=raw))
+            campaign_sheets.note(db, row.gateway, version, told, now_us)
 
     def seal_opening(self, db: Connection, row: BoxRow, opening: Opening, now_us: int) -> int:
         """Make the next opening of a box; its number."""
@@ -310,10 +311,12 @@ class Press:
         if name == "devices":
             return devices.revoked_devices(db, row.gateway)
         if name == "campaigns":
-            return [msgspec.Raw(encode_campaign(one)) for one in campaigns.of_store(db, row.number)]
+            told = campaigns.of_store(db, row.number)
+            campaign_sheets.note(db, row.gateway, self._next_version(db, row, name), told, now_us)
+            return [msgspec.Raw(encode_campaign(one)) for one in told]
         if name == "vouchers":
-            return _vouchers(db, row.gateway, oldest_s)
-        return _orders(db, row.gateway, oldest_s) if name == "orders" else _staff(db, row.gateway)
+            return contents.vouchers(db, row.gateway, oldest_s)
+        return contents.orders(db, row.gateway, oldest_s) if name == "orders" else contents.staff(db, row.gateway)
 
 
 def chunk_of(db: Connection, gateway: str, want: Want) -> Chunk | None:
@@ -350,45 +353,3 @@ def new_identifier() -> int:
     while is_cardlike(short_code(identifier := secrets.randbits(60))):
         pass
     return identifier
-
-
-def _vouchers(db: Connection, gateway: str, oldest_s: int) -> list[Voucher]:
-    found = db.execute(
-        "SELECT voucher_id, campaign, title_zh, title_en, not_before_s, not_after_s, uses, value_minor, revoked FROM vouchers"
-        " WHERE gateway = ? AND not_after_s >= ? AND NOT EXISTS (SELECT 1 FROM unlisted u WHERE u.voucher_id = vouchers.voucher_id)"
-        " ORDER BY issued_us LIMIT ?",
-        (gateway, oldest_s, MOST_LIVE + 1),
-    ).fetchall()
-    _refuse_overflow(len(found))
-    shaped, codes, owners = shapes.shapes(db, gateway), issuers.codes_of(db, gateway), members.owners(db, gateway)
-    return [
-        msgspec.structs.replace(
-            Voucher(ref, campaign, zh, en, start_s, end_s, ISSUER, uses, value_minor, bool(revoked), codes.get(ref, [])),
-            **msgspec.structs.asdict(shaped.get(ref, shapes.ORDINARY)),
-            member_ref=owners.get(ref, ""),
-        )
-        for ref, campaign, zh, en, start_s, end_s, uses, value_minor, revoked in found
-    ]
-
-
-def _orders(db: Connection, gateway: str, oldest_s: int) -> list[Order]:
-    found = db.execute(
-        "SELECT order_id, number, customer, parcels, lines, cancelled FROM orders WHERE gateway = ? AND not_after_s >= ?"
-        " ORDER BY placed_us LIMIT ?",
-        (gateway, oldest_s, MOST_LIVE + 1),
-    ).fetchall()
-    _refuse_overflow(len(found))
-    return [
-        Order(order_id, number, customer, parcels, msgspec.json.decode(lines, type=list[str]), bool(cancelled))
-        for order_id, number, customer, parcels, lines, cancelled in found
-    ]
-
-
-def _staff(db: Connection, gateway: str) -> list[Staff]:
-    found = db.execute("SELECT staff_ref, name, pin_hash, roles FROM staff WHERE gateway = ? ORDER BY staff_ref", (gateway,))
-    return [Staff(ref, name, pin_hash, msgspec.json.decode(roles, type=list[str])) for ref, name, pin_hash, roles in found]
-
-
-def _refuse_overflow(count: int) -> None:
-    if count > MOST_LIVE:
-        raise RefusedAsk(409, f"a shop holds at most {MOST_LIVE} live vouchers or orders", "Wait for old ones to run out")

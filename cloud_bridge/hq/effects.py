@@ -7,12 +7,29 @@ thousand is summed up first: a day's worth of visits is a few statements. What i
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from cloud_bridge.hq import accounts, assignments, consents, devices, joining, limited, openings, returns, screened, shared, timing
+from cloud_bridge.hq import (
+    accounts,
+    assignments,
+    campaign_sheets,
+    consents,
+    devices,
+    joining,
+    limited,
+    openings,
+    returns,
+    screened,
+    shared,
+    timing,
+    trimming,
+)
 from cloud_bridge.hq.ready import Tally
 from cloud_bridge.hq.store import Connection, StoredRow
 from cloud_bridge.hq.undated import Undated
 from gateway.events import (
+    AssignmentTaken,
     AuthorizationEnded,
+    CatalogApplied,
+    ClaimSettled,
     ClockFixed,
     CompartmentOpenIntended,
     DevicePaired,
@@ -228,4 +245,7 @@ EFFECTS: Final[dict[type[Any], Callable[[Connection, StoredRow, Any], None]]] = 
     DeviceSeen: devices.seen,
     ClockFixed: timing.fixed,
     EpochAdmitted: openings.admitted,
+    CatalogApplied: campaign_sheets.applied,
+    ClaimSettled: trimming.ended,
+    AssignmentTaken: trimming.ended,
 }

@@ -106,7 +106,8 @@ class Intake:
         now_us = self._clock.now().wall_us
         certificate = await asyncio.to_thread(self._certify, ask)
         reason, swapped = await self._store.write(partial(self._take_in, ask=ask, now_us=now_us))
-        await self._ingest.claims.changed(swapped)
+        if reason is None:
+            await self._ingest.claims.enrolled(ask.gateway, swapped)
         self._feed.tell(Change())
         if reason is not None:
             raise EnrolRefused(reason)

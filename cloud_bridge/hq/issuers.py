@@ -44,15 +44,17 @@ def add(db: Connection, key: TokenKey | IssuerKey, own: Mapping[int, Ed25519Priv
     try:
         public_from_hex(key.public)
     except MalformedFrame as error:
-        raise RefusedAsk(422, str(error)) from error
+        raise RefusedAsk(422, str(error), field="public", code="refused.public") from error
     format_ = TOKEN if isinstance(key, TokenKey) else key.format
     tokens, others = listed(db, own)
     if key.public in {one.public for one in _all(tokens, others)}:
-        raise RefusedAsk(409, "this key is listed already", "Change what becomes of it instead")
+        raise RefusedAsk(409, "this key is listed already", "Change what becomes of it instead", field="public", code="refused.key_listed")
     if isinstance(key, TokenKey) and key.key_id in {one.key_id for one in tokens}:
-        raise RefusedAsk(409, f"key id {key.key_id} is taken", "Ask the issuer to use another one: tokens name their key by it")
+        hint = "Ask the issuer to use another one: tokens name their key by it"
+        raise RefusedAsk(409, f"key id {key.key_id} is taken", hint, field="key_id", code="refused.key_id_taken")
     if isinstance(key, IssuerKey) and not _is_distinct(key, others):
-        raise RefusedAsk(409, "codes could not tell this key from another one", "Each key of an issuer needs a key id of its own")
+        hint = "Each key of an issuer needs a key id of its own"
+        raise RefusedAsk(409, "codes could not tell this key from another one", hint, field="key_id", code="refused.key_id_taken")
     db.execute("INSERT INTO issuer_keys VALUES (?, ?, ?)", (format_, key.public, _written(key)))
 
 

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_bridge.hq.backups import DATABASE, Backup, Backups, Marks, Progress, add, copy, restore
+from cloud_bridge.hq.journal import position
 from cloud_bridge.hq.options import Addresses, read_addresses
 from cloud_bridge.hq.registry import RefusedAsk
 from cloud_bridge.hq.store import Store
@@ -65,8 +66,9 @@ def backup_command(data: Path, file: Path, tell: Tell, keep: int = 7) -> None:
         return
     if not (data / DATABASE).is_file():
         raise ConfigError(f"there is no {data / DATABASE}", "Start headquarters first: it knows its database")
+    journalled = position(data)
     marks = copy(data / DATABASE, file, lambda progress: tell(progress.done, progress.all))
-    add(data, Backup(str(file.absolute()), SystemClock().now().wall_us, marks), keep)
+    add(data, Backup(str(file.absolute()), SystemClock().now().wall_us, marks, journalled), keep)
 
 
 def restore_command(data: Path, file: Path) -> Marks:

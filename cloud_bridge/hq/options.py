@@ -57,6 +57,8 @@ class HqOptions(Struct, frozen=True, kw_only=True):
     external: ExternalBroker | None = None  # None: a broker in this process
     database: str = ""  # "postgresql://…"; empty: hq.db, an SQLite file in the data folder
     keep_backups: int = 7  # of `hq backup`; shops keep their money rows until the lowest of these has them
+    longest_offline_days: int = 90  # a box is back by then; so much longer is kept what it may still ask about. 0: nothing is trimmed
+    deeds_days: int = 400  # how long the office's journal says who did what; 0: for ever
     names: tuple[str, ...] = ()  # other host names the pages may be asked for by, and the certificates of broker and door bear
     enrol_host: str = LOOPBACK  # where the HTTPS door for new boxes listens
     enrol_port: int = 0

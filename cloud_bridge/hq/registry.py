@@ -24,11 +24,16 @@ _hasher: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=
 
 
 class RefusedAsk(StoreError):
-    """Headquarters was asked for something that cannot be; `status` is the HTTP answer."""
+    """Headquarters was asked for something that cannot be; `status` is the HTTP answer.
 
-    def __init__(self, status: int, message: str, hint: str = "") -> None:
+    For forms: `field` is the one it is about, `code` a key of the pages' words that says it in the reader's language.
+    """
+
+    def __init__(self, status: int, message: str, hint: str = "", *, field: str = "", code: str = "") -> None:
         super().__init__(message, hint)
         self.status = status
+        self.field = field
+        self.code = code
 
 
 class BoxRow(Struct, frozen=True):

@@ -42,9 +42,12 @@ def check(shape: Shape, value_minor: int) -> None:
         RefusedAsk: 422, it does not.
     """
     if shape.partial and value_minor <= 0:
-        raise RefusedAsk(422, "a voucher that is spent in parts needs a value", "name `value_minor`")
+        raise RefusedAsk(
+            422, "a voucher that is spent in parts needs a value", "name `value_minor`", field="value_minor", code="refused.partial_value"
+        )
     if len(shape.windows) > MOST_WINDOWS or any(first >= last for first, last in shape.windows):
-        raise RefusedAsk(422, f"at most {MOST_WINDOWS} windows, each ending after it begins")
+        why = f"at most {MOST_WINDOWS} windows, each ending after it begins"
+        raise RefusedAsk(422, why, field="windows", code="refused.windows")
 
 
 def note(db: Connection, voucher_id: str, shape: Shape) -> None:

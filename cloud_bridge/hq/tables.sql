@@ -729,3 +729,51 @@ CREATE TABLE IF NOT EXISTS openings_counting (  -- openings that say how often m
     number INTEGER NOT NULL,
     PRIMARY KEY (gateway, number)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS signins (     -- who may enter headquarters beside the admin token
+    name TEXT PRIMARY KEY,               -- never used again once revoked: the journal stays unambiguous
+    key_id TEXT NOT NULL UNIQUE,         -- stands in the key, in clear
+    secret_hash TEXT NOT NULL,           -- keyed hash of the key's random part
+    roles TEXT NOT NULL,                 -- JSON: of `roles.Role`
+    made_us INTEGER NOT NULL,
+    made_by TEXT NOT NULL,
+    revoked_us INTEGER NOT NULL DEFAULT 0,
+    revoked_by TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS deeds (       -- the office's journal: every refused and every sensitive action, with who did it
+    id INTEGER PRIMARY KEY,
+    at_us INTEGER NOT NULL,
+    who TEXT NOT NULL,                   -- '' nobody known
+    route TEXT NOT NULL,                 -- of `roles.TABLE`
+    about TEXT NOT NULL,                 -- what it was done to; no query, no body, nothing that looks like a card or a telephone
+    status INTEGER NOT NULL              -- of the answer; 0: begun, and not known to have ended
+);
+CREATE INDEX IF NOT EXISTS deeds_at ON deeds (at_us);
+
+CREATE TABLE IF NOT EXISTS campaign_sheets (  -- what each version of a box's document `campaigns` says
+    gateway TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    said TEXT NOT NULL,                  -- JSON: campaign to its version
+    told_us INTEGER NOT NULL,
+    PRIMARY KEY (gateway, version)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS applied (     -- the highest version of each document that a box has told to be in force
+    gateway TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,              -- by the box's clock
+    PRIMARY KEY (gateway, name)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS claims_at ON claims (at_us);
+CREATE TABLE IF NOT EXISTS claims_ended (  -- claims that their box has told to be over: it never asks again, nor does a disk not older
+    claim_id TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS trimmed (     -- what is kept no longer: totals stay
+    name TEXT PRIMARY KEY,               -- 'claims', 'deeds' or 'journal'
+    n INTEGER NOT NULL,
+    at_us INTEGER NOT NULL
+) WITHOUT ROWID;

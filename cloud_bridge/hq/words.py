@@ -34,8 +34,10 @@ class Named(Struct, frozen=True):
 @cache
 def locale(language: str) -> dict[str, str]:
     """The words of a language."""
-    path = Path(__file__).parent / "pages" / "locales" / f"{language}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    folder, found = Path(__file__).parent / "pages" / "locales", dict[str, str]()
+    for name in (f"{language}.json", f"{language}.office.json"):
+        found |= json.loads((folder / name).read_text(encoding="utf-8"))
+    return found
 
 
 def names_of(db: Connection, rows: Iterable[StoredRow]) -> Named:

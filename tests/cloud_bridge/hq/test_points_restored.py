@@ -89,7 +89,7 @@ class Restored:
         given = await self.store.write(lend)
         if not isinstance(given, Given):
             return 0
-        await self.claims.changed([given.stand])
+        await self.claims.enrolled(box, [given.stand])
         return given.grant.units
 
     async def stand(self, voucher_id: str) -> Stand:

@@ -8,15 +8,22 @@ function complain(why) {
   notice.hidden = false;
 }
 
-function explain(detail) {
-  return Array.isArray(detail) ? detail.map((one) => `${one.loc.at(-1)}: ${one.msg}`).join("; ") : String(detail);
+const words = JSON.parse(document.body.dataset.words || "{}");
+
+function say(code, values = {}) {
+  const text = words[code];
+  return text && text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-async function post(path, body) {
+function explain(detail) {
+  return Array.isArray(detail) ? detail.map((one) => `${one.loc.at(-1)}: ${say(`invalid.${one.type}`, one.ctx) || one.msg}`).join("; ") : String(detail);
+}
+
+async function post(path, body, form = null, method = "POST") {
   notice.hidden = true;
   let response;
   try {
-    response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    response = await fetch(path, { method, headers: { "Content-Type": "application/json" }, body });
   } catch {
     notice.textContent = document.body.dataset.unreachable;
     notice.hidden = false;
@@ -24,7 +31,7 @@ async function post(path, body) {
   }
   const answer = await response.json().catch(() => ({ detail: response.status }));
   if (!response.ok) {
-    complain(explain(answer.detail));
+    if (!form || !blame(form, answer)) complain(answer.code && say(answer.code, answer) || explain(answer.detail));
     return null;
   }
   return answer;
@@ -50,10 +57,12 @@ document.addEventListener("click", async (event) => {
   delete button.dataset.asked;
   if (button.dataset.post) {
     button.disabled = true;
-    const answer = await post(button.dataset.post, button.dataset.body || "{}");
+    const answer = await post(button.dataset.post, button.dataset.body || "{}", null, button.dataset.method || "POST");
     button.disabled = false;
     if (answer && answer.decision === "refused") {
       complain(document.documentElement.lang === "en" ? answer.message.en : answer.message.zh);
+    } else if (answer && button.dataset.go) {
+      location.assign(button.dataset.go);
     } else if (answer) {
       confirmOn(button);
     }
@@ -69,15 +78,12 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (!form.dataset.send) return;
   event.preventDefault();
-  const body = {};
-  for (const field of form.elements) {
-    if (!field.name) continue;
-    if (field.type === "number") body[field.name] = Number(field.value);
-    else if ("list" in field.dataset) body[field.name] = field.value.split("\n").map((line) => line.trim()).filter(Boolean);
-    else body[field.name] = field.value;
-  }
-  const answer = await post(form.dataset.send, JSON.stringify(body));
-  if (answer) location.assign(form.dataset.then.replace(/\{(\w+)\}/, (_, key) => answer[key]));
+  if (!sound(form)) return;
+  const { check, ...body } = collect(form); // what a form only tries is not sent
+  const answer = await post(form.dataset.send.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(form.elements[name].value)), JSON.stringify(body), form, form.dataset.method || "POST");
+  if (!answer) return;
+  if (form.dataset.reveal) reveal(form, answer);
+  else location.assign(form.dataset.then.replace(/\{(\w+)\}/, (_, key) => answer[key]));
 });
 
 function swap(part, html) {

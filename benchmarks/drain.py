@@ -28,11 +28,12 @@ from benchmarks.backlog import write_backlog
 from benchmarks.footprint import cpu_ticks
 from benchmarks.singly import SingleSite, raw, sample, singles
 from cloud_bridge.mqtt import Incoming
+from cloud_bridge.ports import free_port
 from gateway.ledger import LedgerReader
 from gateway.signed import SIGNATURE_B, TAG_B, Ack, unpack_limited
 from tests.cloud_bridge.brokers.site import Box, connected
 from tests.faults.tap import Tap, header_of
-from virtual_store.plan import STORE, Plan, Ports, free_port
+from virtual_store.plan import STORE, Plan, Ports
 from virtual_store.starter import UNITS, Starter
 from virtual_store.web import Refused
 

@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from benchmarks import installed, memory
 from benchmarks.surroundings import ApartPlan, compile_libraries, surroundings
-from virtual_store.plan import Ports, free_port
+from cloud_bridge.ports import free_port
+from virtual_store.plan import Ports
 from virtual_store.starter import UNITS, Starter
 
 AIMS: Final = {"core_pss_mb": 60.0, "shop_pss_mb": 180.0, "idle_cpu_pct": 1.5, "install_mb_without_scanner": 75.0}

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from benchmarks.baskets import Found, Maker
 from benchmarks.campaign_oracle import SHOWN, Counted
+from cloud_bridge.ports import free_port
 from gateway.rules.pricing import MOST_ASKS
-from virtual_store.plan import STATION, STORE, Plan, Ports, free_port
+from virtual_store.plan import STATION, STORE, Plan, Ports
 from virtual_store.processes import Keeper
 from virtual_store.starter import Starter
 

@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from cloud_bridge.hq import brokers
 from cloud_bridge.hq.broker import BrokerFiles
+from cloud_bridge.ports import free_port
 from gateway.errors import ConfigError
 from provisioning.authority import Authority
-from virtual_store.plan import GATEWAY, Plan, free_port
+from virtual_store.plan import GATEWAY, Plan
 
 HOST: Final = "127.0.0.1"
 PROGRAMS: Final = {"mosquitto": "mosquitto", "nats": "nats-server"}

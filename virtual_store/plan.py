@@ -6,6 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from cloud_bridge.ports import free_port
+
 TENANT: Final = "demo"
 STORE: Final = "tpe-001"
 GATEWAY: Final = "gw-tpe-001"
@@ -205,10 +207,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,7 +12,6 @@ the broker's memory: rows are acknowledged by headquarters, not by it.
 
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import ItemsView, Iterator
 from dataclasses import dataclass
@@ -219,10 +218,3 @@ def mosquitto_conf(folder: Path, host: str, port: int, files: BrokerFiles) -> Pa
     ]
     conf.write_text("\n".join(lines) + "\n", encoding="ascii")
     return conf
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])

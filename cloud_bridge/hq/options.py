@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from cloud_bridge.hq.broker import free_port
 from cloud_bridge.mqtt import TlsFiles
+from cloud_bridge.ports import free_port
 from gateway.errors import ConfigError
 from provisioning.authority import write_private
 

@@ -41,7 +41,8 @@ _TABLE: Final[dict[Wanted, str]] = {
         GET / | GET /live | GET /uplift | GET /settlement
         GET /api/stores | GET /api/stores/{store}/counts | GET /api/books | GET /api/funnel
         GET /api/uplift | GET /api/settlement | GET /api/settlement.csv | GET /api/signals | GET /api/risk | GET /api/risk/terms
-        GET /api/exposure | GET /api/points | GET /api/revisits | GET /api/sales | GET /metrics""",
+        GET /api/exposure | GET /api/points | GET /api/revisits | GET /api/sales | GET /metrics
+        GET /api/returns | GET /api/points/rates""",
     Role.ISSUER: """
         GET /vouchers | GET /vouchers/{voucher_id} | GET /live/vouchers/{voucher_id}
         GET /orders | GET /orders/{order_id} | GET /live/orders/{order_id}
@@ -56,12 +57,13 @@ _TABLE: Final[dict[Wanted, str]] = {
         POST /api/open-codes | GET /api/open-codes | GET /api/open-codes/{voucher_id}
         GET /api/stores/{store}/limits | POST /api/stores/{store}/limits
         POST /api/campaigns | GET /api/campaigns | POST /api/campaigns/check | GET /api/campaigns/{campaign}/shops | POST /api/price
-        POST /api/checkins | PUT /api/checkins/offer""",
+        POST /api/checkins | PUT /api/checkins/offer | POST /api/points/rates""",
     Role.EVENTS: "GET /api/feed | GET /api/events",
     Role.MEMBERS: """
         POST /api/members | POST /api/members/import | GET /api/members/{member_ref} | PATCH /api/members/{member_ref}
         DELETE /api/members/{member_ref} | POST /api/members/{member_ref}/tags | GET /api/members/{member_ref}/qr.{form}
-        GET /api/members/{member_ref}/points | GET /api/members/{member_ref}/uses""",
+        GET /api/members/{member_ref}/points | GET /api/members/{member_ref}/uses
+        GET /api/members/{member_ref}/consents""",
     Role.INSTALLER: """
         GET /devices | GET /live/devices
         POST /api/boxes | GET /api/boxes | POST /api/boxes/batch | POST /api/boxes/{gateway}/revoke
@@ -83,7 +85,7 @@ TABLE: Final[dict[str, Wanted]] = {
 QUIET: Final = frozenset({"POST /api/price", "POST /api/campaigns/check", "POST /logout"})
 # Looking is what matters here: at one person, or at codes that are worth money.
 NOTED_LOOKS: Final = frozenset(
-    {f"GET /api/members/{{member_ref}}{more}" for more in ("", "/qr.{form}", "/points", "/uses")} | {"GET /api/settlement.csv"}
+    {f"GET /api/members/{{member_ref}}{more}" for more in ("", "/qr.{form}", "/points", "/uses", "/consents")} | {"GET /api/settlement.csv"}
 )  # fmt: skip
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 HOMES: Final = ((Role.READER, "/"), (Role.ISSUER, "/vouchers"), (Role.INSTALLER, "/devices"))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from paho.mqtt.client import Client
 
-from cloud_bridge.hq.broker import free_port
 from cloud_bridge.mqtt import Incoming, Mqtt
+from cloud_bridge.ports import free_port
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 

@@ -36,6 +36,8 @@ Headquarters reads a file of its own, `store-gateway run hq --config hq.toml`. P
 | `data_dir` | needed | Its folder: keys, ports, backups, and the database unless another one is named. |
 | `database` | `""` | `postgresql://USER@HOST:PORT/NAME`, PostgreSQL 15 or newer. Empty: `hq.db` in the folder, SQLite. |
 | `keep_backups` | `7` | How many of `hq backup`; shops keep their money rows until the lowest of these has them. |
+| `longest_offline_days` | `90` | Boxes are back by then: so long headquarters keeps what they may still ask about. 0: for ever. |
+| `deeds_days` | `400` | How long the office's journal says who did what; 0: for ever. |
 | `http_host`, `http_port` | `"127.0.0.1"`, `0` | Where pages and API listen. |
 | `broker_host`, `broker_port` | `"127.0.0.1"`, `0` | Where the broker inside headquarters listens. |
 | `external` | none | A broker that runs elsewhere: `host`, `port`, `server_name`, `tls`, `others`. |

@@ -20,13 +20,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
+from cloud_bridge.ports import free_port
 from gateway.config import GatewayConfig, load
 from gateway.rules.reasons import Text
 from gateway.schema import migrate
 from gateway.signed import public_hex
 from provisioning.authority import Authority, EnrolReply, HqFacts, keep_reply, make_box_keys
 from provisioning.doctor import CHECKS, Finding, as_json, examine
-from virtual_store.plan import free_port
 
 CONFIG = """
 [store]

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from cloud_bridge.hq.options import HqOptions
+from cloud_bridge.ports import free_port
 from gateway.schema import migrate
 from tests.cloud_bridge.hq.rig import Hq, headquarters
-from virtual_store.plan import free_port
 
 SHIM = Path(__file__).parents[1] / "shims" / "clockshim.c"
 CC = shutil.which("gcc") or shutil.which("cc")

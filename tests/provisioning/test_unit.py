@@ -13,6 +13,7 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from cloud_bridge.hq.options import HqOptions
+from cloud_bridge.ports import free_port
 from gateway.clock import SystemClock
 from gateway.config import GatewayConfig, parse
 from gateway.events import CodePresented, DeviceChanged
@@ -23,7 +24,6 @@ from provisioning.enroll import is_enrolled
 from provisioning.label import read_label, write_label
 from provisioning.unit import EnrolDesk
 from tests.cloud_bridge.hq.rig import Hq, cancel, headquarters, until
-from virtual_store.plan import free_port
 
 CONFIG = """
 [store]

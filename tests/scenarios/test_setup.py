@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from cloud_bridge.ports import free_port
 from gateway.ledger import LedgerReader
 from gateway.schema import migrate
 from provisioning.install import Options, install
 from tests.store.running import RunningStore
-from virtual_store.plan import free_port
 from virtual_store.shoppers import show
 
 pytestmark = [pytest.mark.slow]

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import pytest
 
 from cloud_bridge.hq.keeping import restore_command
+from cloud_bridge.ports import free_port
 from gateway.events import Lane
 from gateway.ledger import LedgerReader
 from gateway.locker.virtual import board_control
-from virtual_store.plan import Plan, Ports, free_port
+from virtual_store.plan import Plan, Ports
 from virtual_store.shoppers import show
 from virtual_store.starter import Starter
 

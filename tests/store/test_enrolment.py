@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from cloud_bridge.hq.options import HqOptions
+from cloud_bridge.ports import free_port
 from provisioning.authority import Enrolment
 from tests.cloud_bridge.hq.rig import Hq, headquarters
-from virtual_store.plan import free_port
 from virtual_store.shoppers import order
 
 CSV = """store,number,name_zh,name_en

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from cloud_bridge.hq.options import HqOptions
+from cloud_bridge.ports import free_port
 from gateway.schema import migrate
 from provisioning.authority import Enrolment
 from tests.cloud_bridge.hq.rig import Hq, headquarters
-from virtual_store.plan import free_port
 
 CONFIG = """
 [store]

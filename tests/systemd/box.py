@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from cloud_bridge.ports import free_port
 from gateway.schema import migrate
 from gateway.signed import public_hex
 from provisioning.authority import Authority, EnrolReply, HqFacts, keep_reply, make_box_keys
-from virtual_store.plan import free_port
 
 # Hands a socket over as systemd would, then becomes the unit.
 ACTIVATED = """

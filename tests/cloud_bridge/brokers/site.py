@@ -21,6 +21,7 @@ from cloud_bridge.hq import brokers
 from cloud_bridge.hq.broker import BrokerFiles
 from cloud_bridge.hq.options import Addresses, read_addresses
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
+from cloud_bridge.ports import free_port
 from cloud_bridge.topics import Box as Topics
 from gateway.chain import encode_event
 from gateway.clock import SystemClock
@@ -32,7 +33,6 @@ from gateway.signed import ACK_TAG, ANSWER_TAG, BEAT_TAG, MANIFEST_TAG, Ack, Bea
 from provisioning.authority import Enrolment
 from provisioning.enroll import enrol
 from virtual_store.brokers import OwnBroker
-from virtual_store.plan import free_port
 
 PATIENCE_S = 40.0
 BOXES = [f"gw-{store}" for store in "abcdefghijklmnop"]

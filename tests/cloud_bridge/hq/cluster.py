@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 from msgspec import Struct
 
-from cloud_bridge.hq.broker import free_port
+from cloud_bridge.ports import free_port
 
 BINARIES: Final = Path("/usr/lib/postgresql/15/bin")
 PATIENCE_S: Final = 30.0

@@ -16,9 +16,10 @@ from msgspec import Struct
 
 from cloud_bridge.envelope import Batch, Chunk, Header, Want, seal_blocks, unseal_batch
 from cloud_bridge.hq.__main__ import run
-from cloud_bridge.hq.broker import BrokerFiles, free_port, mosquitto_conf
+from cloud_bridge.hq.broker import BrokerFiles, mosquitto_conf
 from cloud_bridge.hq.options import Addresses, ExternalBroker, HqOptions, read_addresses
 from cloud_bridge.mqtt import Incoming, Mqtt, TlsFiles
+from cloud_bridge.ports import free_port
 from cloud_bridge.topics import Box
 from gateway.clock import SystemClock
 from gateway.columns import Tombstone, pack_columns, pack_plain, pack_tombstone

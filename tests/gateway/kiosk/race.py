@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from cloud_bridge.ports import free_port
 from gateway.chain import decode_event
 from gateway.events import VoucherRedeemed
 from tests.conftest import SHOP
 from tests.gateway.core.shop import stored, voucher_token
-from virtual_store.plan import free_port
 
 WITHIN_S: Final = 60.0
 

@@ -8,7 +8,7 @@ BIN := .venv/bin
 PYTHON := $(BIN)/python
 CODE := gateway cloud_bridge provisioning virtual_store benchmarks scripts tests
 # Fast tests mostly wait for sockets and timers, so a few more of them than cores run at once.
-WORKERS := 4
+WORKERS := $(shell expr $$(nproc) + 2)
 # These bring up brokers, headquarters and boxes for nearly every test: `make test` runs them, `make` has a minute.
 WITH_SERVERS := tests/cloud_bridge/hq tests/cloud_bridge/brokers tests/provisioning tests/systemd tests/benchmarks tests/models tests/faults
 # These look at times and rates, so nothing else runs beside them.

@@ -9,8 +9,8 @@ PYTHON := $(BIN)/python
 CODE := gateway cloud_bridge provisioning virtual_store benchmarks scripts tests
 # Fast tests mostly wait for sockets and timers, so a few more of them than cores run at once.
 WORKERS := $(shell expr $$(nproc) + 2)
-# These bring up brokers, headquarters and boxes for nearly every test: `make test` runs them, `make` has a minute.
-WITH_SERVERS := tests/cloud_bridge/hq tests/cloud_bridge/brokers tests/provisioning tests/systemd tests/benchmarks tests/models tests/faults
+# These bring up brokers, headquarters, boxes and their doors for nearly every test: `make test` runs them, `make` has a minute.
+WITH_SERVERS := tests/gateway/kiosk tests/cloud_bridge/hq tests/cloud_bridge/brokers tests/provisioning tests/systemd tests/benchmarks tests/models tests/faults
 # These look at times and rates, so nothing else runs beside them.
 ALONE := tests/benchmarks tests/gateway/scanner/test_driver.py tests/gateway/locker/test_rest.py
 # On a developer's machine formatting rewrites; in CI it only looks.

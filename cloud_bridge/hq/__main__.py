@@ -50,6 +50,7 @@ from provisioning.authority import Authority
 log = logging.getLogger(__name__)
 
 GRACE_S: Final = 1  # open event streams never end by themselves
+KEEP_ALIVE_S: Final = 30  # longer than clients keep a connection they may use again: one closed under their hands is an error there
 MOST_CONNECTIONS: Final = 500
 READY_POLL_S: Final = 0.02
 
@@ -196,4 +197,5 @@ def _uvicorn_config(app: ASGIApp, options: HqOptions, ports: Ports) -> uvicorn.C
     return uvicorn.Config(
         app, host=options.http_host, port=ports.http, log_config=None, access_log=False, server_header=False, lifespan="off",
         timeout_graceful_shutdown=GRACE_S, limit_concurrency=MOST_CONNECTIONS, ws="none", h11_max_incomplete_event_size=16_384,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )  # fmt: skip

@@ -160,7 +160,7 @@ async def serve(host: str, port: int, box: str, store: str, standing: Callable[[
     app = make_app(box, store, hosts, standing, present, lambda: _for_phones(listen, port))
     config = uvicorn.Config(
         app, http=_ShopDoor if asked == SHOP else Door, ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, proxy_headers=False, timeout_keep_alive=5, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
+        server_header=False, proxy_headers=False, timeout_keep_alive=30, timeout_graceful_shutdown=1, h11_max_incomplete_event_size=16_384,
     )  # fmt: skip
     try:
         await DoorServer(config, Changes()).serve(sockets=[sock])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks import offline_day
-from benchmarks.offline_day import CLASSES, Day
+from benchmarks.offline_day import CLASSES, Day, by_class
 from gateway.rules import risk
 from gateway.rules.assigning import Assigner
 from gateway.rules.assignment import Book
@@ -24,6 +24,7 @@ def test_nothing_is_spent_twice_though_shops_apart_would(seed: int) -> None:
     assert [found[f"double_spends_{kind}"] for kind in CLASSES] == [0, 0, 0, 0]
     assert found["alone_double_spends"] > 0 and found["exposed_units"] > 0 and found["exposure_over_cap"] <= 1
     assert found["honest_served"] > found["line_only_served"]
+    assert by_class(found)["double_spends"] == dict.fromkeys(CLASSES, 0) | {"bounded_risk": found["risk_double_spends"]}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// This device as a witness: it keeps the newest mark of the box it was shown, and presents it on each connection. A mark is replaced
+// This device as a witness: it keeps the newest mark of the box it was shown, and presents it on each connection, until it is heard. A mark is replaced
 // only by one that descends from it, so a box whose disk is an old image cannot make its witnesses forget.
 const AGAIN_MS = 10000;
 
@@ -47,14 +47,19 @@ export class Witness {
         method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ station: this.#station, mark: kept }),
         signal: AbortSignal.timeout(8000),
       });
+      if (response.status >= 500) this.#again();
       if (!response.ok) return;
       const { word, mark } = await response.json();
       if (word === "nothing" && kept) localStorage.removeItem(this.#name);
       if (mark && (word === "nothing" || descends(kept, mark))) this.#keep(mark);
       if (mark && !kept && this.#kept()) await this.present(); // shows the box that this device keeps marks
     } catch {
-      // The next connection presents it again.
+      this.#again(); // sooner, if there is a new connection before
     }
+  }
+
+  #again() {
+    this.#later ??= setTimeout(() => this.present(), AGAIN_MS);
   }
 
   #kept() {

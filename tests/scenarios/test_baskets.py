@@ -177,6 +177,7 @@ def test_core_killed_between_redeeming_and_binding_leaves_both_or_neither(whole_
 
     used, bound = both()
     assert used == bound
+    whole_store.until(lambda: bool(whole_store.view()["admission"]["admitted"]), 40, "the new start was not admitted")
     again = [whole_store.eventually(lambda body=body: whole_store.call(kiosk.post("/v1/redeem", body)), 40) for body in bodies]  # type: ignore[misc]
     assert all(one is None or one == other for one, other in zip(first, again, strict=True))
     assert {(answer["decision"], answer["binding"]) for answer in again} == {("redeemed", "bound")}

@@ -70,6 +70,7 @@ def test_a_box_that_starts_again_in_the_dark_gets_a_pass_that_names_its_start(wh
     voucher = whole_store.hq_post("/api/assigned", {"title_zh": "即享券", "title_en": "Any shop", "value_minor": 500})
     whole_store.cut_line()
     whole_store.kill("core")
+    whole_store.until(lambda: bool(whole_store.view()["admission"]["admitted"]), 40, "the new start was not admitted")
     refused = typed(whole_store, voucher["token"])
     assert refused["reason"] == "needs_grant"
     blob = refused["asking"].rpartition("/")[2]
